@@ -1,0 +1,317 @@
+"""One look at a machine: what it is, what runs on it, what is missing. Reads only, standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .adapters.engine_socket import EngineSocket, EngineUnavailable
+from .allocation import describe, read_allocations
+from .errors import Conflict, CoreError, InvalidInput
+from .files import FileSpec, plan_files
+from .layout import bot_specs, machine_specs
+from .secrets import generations, read_env
+from .workspace import workspace_entries
+
+BOT_LABEL = "clawfactory.bot"
+SYSTEMS = ("debian", "ubuntu")
+ARCHITECTURES = ("x86_64", "aarch64")
+LOCAL_CA = Path("/usr/local/share/ca-certificates")
+FIREWALL_TABLE = "clawfactory"
+
+
+def describe_machine(
+    root: Path, pool: str, commands: Iterable[str], engine: EngineSocket | None = None
+) -> dict[str, Any]:
+    """Facts of the machine.
+
+    :param root: ``clawfactory_root``.
+    :param pool: ``clawfactory_network_pool``.
+    :param commands: programs that have to be in PATH; the absent ones are in ``missing_commands``.
+    :returns: plain data; sizes in MiB, ports as ``{"18789": "process name"}``.
+    """
+    release = read_os_release(Path("/etc/os-release"))
+    allocations = read_allocations(root)
+    return {
+        "os": release.get("ID", ""),
+        "os_like": release.get("ID_LIKE", "").split(),
+        "os_version": release.get("VERSION_ID", ""),
+        "os_codename": release.get("VERSION_CODENAME", ""),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "init": "systemd" if Path("/run/systemd/system").is_dir() else "none",
+        "memory_mb": _memory_mb(),
+        "disk_free_mb": _disk_free_mb(root),
+        "missing_commands": [name for name in commands if shutil.which(name) is None],
+        "venv": _first_line(root / "venv" / ".clawfactory-lock"),
+        "ca_digest": ca_digest(LOCAL_CA),
+        "allocations": allocations,
+        "drift": layout_drift(root, pool, allocations),
+        "locked": sorted(path.name for path in (root / "locks").glob("*") if path.is_file()),
+        "approved": {path.parent.name: approved(path) for path in root.glob("bot_repos/*/approved")},
+        "secrets": {path.name: describe_secrets(root, path.name) for path in root.glob("secrets/*") if path.is_dir()},
+        "units": enabled_units(),
+        "firewall_bridges": firewall_bridges(),
+        "listening": listening_ports(),
+        "public_addresses": public_addresses(),
+        "docker": describe_engine(engine or EngineSocket()),
+    }
+
+
+def check_machine(machine: Mapping[str, Any], minimum_memory_mb: int, minimum_disk_mb: int) -> None:
+    """:raises InvalidInput: the machine cannot carry a bot; nothing has been changed."""
+    if machine["os"] not in SYSTEMS and not set(machine["os_like"]) & set(SYSTEMS):
+        raise InvalidInput(
+            f"operating system {machine['os'] or 'unknown'!r} is not supported; use Debian 12 or later, or Ubuntu 22.04 or later"
+        )
+    if machine["architecture"] not in ARCHITECTURES:
+        raise InvalidInput(f"architecture {machine['architecture']!r} is not supported; use {' or '.join(ARCHITECTURES)}")
+    if tuple(int(part) for part in machine["python"].split(".")[:2]) < (3, 10):
+        raise InvalidInput(f"Python {machine['python']} is too old; set ansible_python_interpreter to 3.10 or later")
+    if machine["memory_mb"] < minimum_memory_mb:
+        raise InvalidInput(
+            f"the machine has {machine['memory_mb']} MiB of memory, host_minimum_memory_mb asks for {minimum_memory_mb}; "
+            "use a larger machine or lower the variable (an OpenClaw gateway takes about 700 MiB)"
+        )
+    if machine["disk_free_mb"] < minimum_disk_mb:
+        raise InvalidInput(
+            f"{machine['disk_free_mb']} MiB are free below clawfactory_root, host_minimum_disk_mb asks for "
+            f"{minimum_disk_mb}; free some space or lower the variable (the images take about 3 GiB)"
+        )
+
+
+def check_ports_free(
+    allocation: Mapping[str, Any], before: Mapping[str, Any] | None, listening: Mapping[str, str]
+) -> None:
+    """:raises Conflict: a port the bot is about to get is held by another process."""
+    own = allocation["addresses"]["proxy_edge"]
+    for variable in ("gateway_port", "controller_port"):
+        port = allocation[variable]
+        owner = listening.get(str(port))
+        if owner is None or (before or {}).get(variable) == port:
+            continue
+        if f"-container-ip {own} " in f"{owner} ":
+            continue  # Docker's own forwarder for this bot
+        raise Conflict(
+            f"{allocation['name']}: {variable} {port} is in use by {owner.split(' ')[0] or 'another process'}; stop it or "
+            f"set another {variable} for {allocation['name']} in the inventory"
+        )
+
+
+def read_os_release(path: Path) -> dict[str, str]:
+    """``/etc/os-release`` as a mapping (man 5 os-release)."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return {key: value.strip("\"'") for key, _, value in pairs}
+
+
+def _memory_mb() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
+def _disk_free_mb(root: Path) -> int:
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    return shutil.disk_usage(existing).free // 2**20
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def ca_digest(directory: Path) -> str:
+    """Digest of the machine's own certificate authorities; empty when it has none."""
+    files = sorted(directory.rglob("*.crt")) if directory.is_dir() else []
+    if not files:
+        return ""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def layout_drift(root: Path, pool: str, allocations: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Paths of the machine or its bots that are not as laid out."""
+    bots = [describe(root, bot, pool, entry) for bot, entry in allocations.items()]
+    specs = [*machine_specs(root, pool, allocations), *(spec for bot in bots for spec in bot_specs(bot))]
+    return [str(spec.path) for spec in specs if _differs(spec)]
+
+
+def _differs(spec: FileSpec) -> bool:
+    try:
+        return plan_files([spec]).changed
+    except InvalidInput:
+        # A bot may put a link into its own state: that must not keep its neighbours, or 'stop', from working.
+        return True
+
+
+def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
+    """Names (never values) that a bot's gateway file holds, and when the containers' copies were written."""
+    held = read_env(root / "secrets" / bot / "gateway.env")
+    return {"names": sorted(name for name, value in held.items() if value), "generations": generations(root, bot)}
+
+
+def enabled_units() -> list[str]:
+    """ClawFactory's systemd units that are enabled."""
+    return sorted(path.name for path in Path("/etc/systemd/system").glob("*.wants/clawfactory-*"))
+
+
+def approved(checkout: Path) -> dict[str, Any]:
+    """Commit and workspace entries of an approved checkout; ``error`` says why it cannot be bound."""
+    try:
+        return {"commit": commit(checkout), "entries": workspace_entries(checkout), "error": ""}
+    except CoreError as error:
+        return {"commit": commit(checkout), "entries": [], "error": str(error)}
+
+
+def commit(repository: Path) -> str:
+    """Commit that a checkout is at, read from its files; empty when there is none."""
+    git = repository / ".git"
+    found = _first_line(git / "HEAD")
+    if found.startswith("ref: "):
+        reference = found.removeprefix("ref: ")
+        packed = _first_line(git / "packed-refs").splitlines()
+        found = _first_line(git / reference) or next(
+            (line.split()[0] for line in packed if line.endswith(" " + reference)), ""
+        )
+    # The checkout is not root's: a reference or link in it that leads elsewhere must not show what is there.
+    return found if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", found) else ""
+
+
+def firewall_bridges() -> list[str]:
+    """Bridges that the loaded nftables table isolates; empty when it is not loaded."""
+    if shutil.which("nft") is None or os.geteuid() != 0:
+        return []
+    done = subprocess.run(
+        ["nft", "list", "table", "inet", FIREWALL_TABLE], capture_output=True, text=True, timeout=10, check=False
+    )
+    return sorted(set(re.findall(r'"(cf[iecs]-[0-9a-f]{8})"', done.stdout))) if done.returncode == 0 else []
+
+
+def listening_ports() -> dict[str, str]:
+    """TCP ports in state LISTEN, and the command line of the process when it can be seen (else empty)."""
+    inodes: dict[str, str] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = Path(table).read_text().splitlines()[1:]
+        except FileNotFoundError:
+            continue
+        for row in rows:
+            fields = row.split()
+            if fields[3] == "0A":
+                inodes[fields[9]] = str(int(fields[1].rsplit(":", 1)[1], 16))
+    owners = _socket_owners(set(inodes))
+    ports: dict[str, str] = {}
+    for inode, port in inodes.items():
+        ports[port] = owners.get(inode) or ports.get(port, "")
+    return ports
+
+
+def public_addresses() -> list[str]:
+    """The machine's own globally routable addresses; private ones are refused to bots anyway."""
+    found = set()
+    try:
+        trie = Path("/proc/net/fib_trie").read_text()
+        found |= set(re.findall(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL", trie))
+        rows = Path("/proc/net/if_inet6").read_text().split("\n")
+        found |= {str(ipaddress.IPv6Address(int(row.split()[0], 16))) for row in rows if row}
+    except FileNotFoundError:
+        pass  # a kernel without one of the two protocols
+    return sorted(address for address in found if ipaddress.ip_address(address).is_global)
+
+
+def _socket_owners(wanted: set[str]) -> dict[str, str]:
+    owners: dict[str, str] = {}
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            links = [_link(entry.path) for entry in os.scandir(process / "fd")]
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        except OSError:
+            continue  # the process ended, or is not ours to look at
+        for link in links:
+            if link.startswith("socket:[") and link[8:-1] in wanted:
+                owners[link[8:-1]] = command
+    return owners
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""  # closed in the meantime; the process still has its others
+
+
+def describe_engine(engine: EngineSocket) -> dict[str, Any]:
+    """Version of the engine and ClawFactory's objects on it, or why it does not answer."""
+    try:
+        version = engine.version()
+        return {
+            "available": True,
+            "error": "",
+            "version": version.get("Version", ""),
+            "api_version": version.get("ApiVersion", ""),
+            "images": engine.image_tags(),
+            "networks": {item["Name"]: _network(item) for item in engine.networks(BOT_LABEL)},
+            "containers": {item["Name"].lstrip("/"): _container(item) for item in engine.containers(BOT_LABEL)},
+        }
+    except EngineUnavailable as error:
+        return {
+            "available": False,
+            "error": str(error),
+            "version": "",
+            "api_version": "",
+            "images": {},
+            "networks": {},
+            "containers": {},
+        }
+
+
+def _network(item: Mapping[str, Any]) -> dict[str, Any]:
+    configuration = (item["IPAM"].get("Config") or [{}])[0]
+    return {
+        "subnet": configuration.get("Subnet", ""),
+        "internal": item["Internal"],
+        "bridge": (item.get("Options") or {}).get("com.docker.network.bridge.name", ""),
+    }
+
+
+def _container(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What Docker lets one change on a live container, plus the digest of all the rest (label ``clawfactory.spec``)."""
+    host = item["HostConfig"]
+    state = item["State"]
+    labels = item["Config"].get("Labels") or {}
+    return {
+        "id": item["Id"],
+        "bot": labels.get(BOT_LABEL, ""),
+        "service": labels.get("clawfactory.service", ""),
+        "spec": labels.get("clawfactory.spec", ""),
+        "image": item["Config"]["Image"],
+        "image_id": item["Image"],
+        "status": state["Status"],
+        "health": (state.get("Health") or {}).get("Status", ""),
+        "started_at": state.get("StartedAt", ""),
+        "restarts": item.get("RestartCount", 0),
+        "restart_policy": host["RestartPolicy"]["Name"],
+        "memory": host["Memory"],
+        "nano_cpus": host["NanoCpus"],
+        "pids_limit": host["PidsLimit"] or 0,
+        "networks": {
+            name: (entry.get("IPAMConfig") or {}).get("IPv4Address", "")
+            for name, entry in (item["NetworkSettings"]["Networks"] or {}).items()
+        },
+    }

@@ -1,0 +1,281 @@
+"""A bot's secrets on its machine: env files, token registry, age key pair.
+
+Values from the inventory win; what is missing is generated once and never changes on a rerun. Nothing here ever puts a
+value into a return value, a message or a diff.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets as random_source
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import names
+from .errors import InvalidInput
+from .files import FilesPlan, FileSpec, apply_files, plan_files
+from .tokens import token_problem
+
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
+# In the registry a name begins with the bot's, and that may begin with a digit.
+_LINE_NAME = re.compile(r"[A-Z0-9][A-Z0-9_]*")
+_AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
+
+#: Makes an age key pair: ``(identity, recipient)``; see ``adapters.age``.
+KeyPairMaker = Callable[[], tuple[str, str]]
+
+#: Tokens that ClawFactory makes itself: name in the inventory -> (name in the gateway's file, in the controller's).
+TOKENS: dict[str, tuple[str | None, str | None]] = {
+    "OPENCLAW_GATEWAY_TOKEN": ("OPENCLAW_GATEWAY_TOKEN", None),
+    "CLAWFACTORY_AGENT_TOKEN": ("CLAWFACTORY_AGENT_TOKEN", "CONTROLLER_AGENT_TOKEN"),
+    "CONTROLLER_TOKEN": (None, "CONTROLLER_TOKEN"),
+    "CONTROLLER_WEBHOOK_SECRET": (None, "CONTROLLER_WEBHOOK_SECRET"),
+}
+
+
+@dataclass(frozen=True)
+class SecretsRequest:
+    """What the bot needs.
+
+    :param values: env name to value, from the inventory (any Ansible source); secret.
+    :param used: env names of providers and channels that the bot uses; only these and the tokens reach the gateway.
+    :param snapshot_key: ``machine`` keeps an age key pair on the machine, ``control`` only the given recipient.
+    :param snapshot_recipient: age recipient whose private key stays on the control node.
+    :param gateway_uid: user id that may read the gateway's runtime copy.
+    :param controller_uid: user id that may read the controller's runtime copy.
+    """
+
+    root: Path
+    bot: str
+    values: Mapping[str, str] = field(repr=False)
+    used: tuple[str, ...]
+    gateway_uid: int
+    controller_uid: int
+    snapshot_key: str = "machine"
+    snapshot_recipient: str = ""
+
+
+@dataclass
+class SecretsPlan:
+    """File changes plus what the roles have to know; holds values, so it is never printed."""
+
+    files: FilesPlan = field(repr=False)
+    generated: list[str]
+    available: list[str]
+    recipient: str
+
+    @property
+    def changed(self) -> bool:
+        return self.files.changed
+
+
+def generations(root: Path, bot: str) -> dict[str, str]:
+    """When each runtime copy was last written (nanoseconds): a container made before that has to be made anew."""
+    run = root / "secrets" / bot / "run"
+    found = {name: run / f"{name}.env" for name in ("gateway", "controller")}
+    return {name: str(path.stat().st_mtime_ns) if path.exists() else "" for name, path in found.items()}
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """Read ``KEY=value`` lines.
+
+    :raises InvalidInput: a line is something else; the message gives its number, never its text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path} is not UTF-8 text; correct it or restore it from a backup") from None
+    result = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line or line.startswith("#"):
+            continue
+        key, separator, value = line.partition("=")
+        if not separator or not _LINE_NAME.fullmatch(key):
+            raise InvalidInput(f"{path} line {number} is not KEY=value; correct it or remove the line")
+        result[key] = value
+    return result
+
+
+def format_env(values: Mapping[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in sorted(values.items()))
+
+
+def plan_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> SecretsPlan:
+    """Decide every file's content; reads only (the generated values exist in memory until applied).
+
+    :param make_key_pair: returns ``(identity, recipient)`` of a new age key pair; called only if one is needed.
+    :raises InvalidInput: a name or value cannot be used; values are never quoted.
+    """
+    _check_values(request)
+    directory = request.root / "secrets" / request.bot
+    gateway = read_env(directory / "gateway.env")
+    controller = read_env(directory / "controller.env")
+    generated = []
+    tokens = set()
+    for token, (in_gateway, in_controller) in TOKENS.items():
+        present = (in_gateway and gateway.get(in_gateway)) or (in_controller and controller.get(in_controller)) or ""
+        value = request.values.get(token) or present
+        if not value:
+            value = random_source.token_hex(16)
+            generated.append(token)
+        tokens.add(value.lower())
+        if in_gateway:
+            gateway[in_gateway] = value
+        if in_controller:
+            controller[in_controller] = value
+    if len(tokens) != len(TOKENS):
+        # The bot holds two of them: a shared one would open the operator's door.
+        raise InvalidInput(f"{request.bot}: two of {', '.join(TOKENS)} are the same; give each its own in secrets_env")
+    gateway.update({key: value for key, value in request.values.items() if value and key not in TOKENS})
+    key_files, recipient, new_key = _snapshot_key(request, directory, make_key_pair)
+    if new_key:
+        generated.append("snapshot.key")
+    controller["CONTROLLER_AGE_RECIPIENT"] = recipient
+    specs = _specs(request, directory, gateway, controller) + key_files + _registry(request, gateway, controller)
+    return SecretsPlan(plan_files(specs), generated, sorted(key for key, value in gateway.items() if value), recipient)
+
+
+def require_values(request: SecretsRequest, required: Mapping[str, str]) -> None:
+    """Refuse a bot whose providers or channels lack a key, before anything is changed.
+
+    :param required: env name to who wants it.
+    :raises InvalidInput: lists every missing name.
+    """
+    kept = read_env(request.root / "secrets" / request.bot / "gateway.env")
+    missing = [name for name in required if not request.values.get(name) and not kept.get(name)]
+    if missing:
+        lines = "; ".join(f"{name} (for {required[name]})" for name in missing)
+        raise InvalidInput(
+            f"{request.bot}: no value for {lines}. Put it into 'secrets_env' of {request.bot} in the inventory, encrypted "
+            "with ansible-vault, or take the provider or channel out of bot_providers or bot_channels (docs/api-keys.md)"
+        )
+
+
+def apply_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> SecretsPlan:
+    """Plan and write under the machine's lock: the registry is shared by its bots."""
+    with _registry_lock(request.root):
+        plan = plan_secrets(request, make_key_pair)
+        apply_files(plan.files)
+        return plan
+
+
+@contextmanager
+def _registry_lock(root: Path) -> Iterator[None]:
+    directory = root / "secrets"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_values(request: SecretsRequest) -> None:
+    for key, value in request.values.items():
+        where = f"{request.bot}: secrets_env entry {key!r}"
+        if not _NAME.fullmatch(key):
+            raise InvalidInput(f"{where} is not an environment name; use capital letters, digits and underscores")
+        if not isinstance(value, str) or not value.isprintable():
+            raise InvalidInput(f"{where} has to be one line of printable text; put numbers into quotes")
+        problem = token_problem(value) if key in TOKENS else ""
+        if problem:
+            raise InvalidInput(f"{where} {problem}, or leave it out to have one generated")
+
+
+def _snapshot_key(
+    request: SecretsRequest, directory: Path, make_key_pair: KeyPairMaker
+) -> tuple[list[FileSpec], str, bool]:
+    public = directory / "snapshot.pub"
+    private = directory / "snapshot.key"
+    if request.snapshot_key == "control":
+        if not _AGE_RECIPIENT.fullmatch(request.snapshot_recipient):
+            raise InvalidInput(
+                f"{request.bot}: secrets_snapshot_recipient is not an age recipient; with "
+                "secrets_snapshot_key=control give the 'age1…' line that age-keygen printed on the control node"
+            )
+        return [_root_file(public, request.snapshot_recipient + "\n", secret=False)], request.snapshot_recipient, False
+    if private.exists() and public.exists():
+        recipient = _kept_recipient(public)
+        return [_root_file(private, "", once=True), _root_file(public, recipient + "\n", secret=False)], recipient, False
+    if public.exists():
+        # The private key has been taken off the machine, or came with secrets_snapshot_key=control: keep its recipient.
+        recipient = _kept_recipient(public)
+        return [_root_file(public, recipient + "\n", secret=False)], recipient, False
+    if private.exists():
+        raise InvalidInput(
+            f"{private} exists without {public.name}; write its public key there with 'age-keygen -y' "
+            "(a key is never replaced, snapshots depend on it)"
+        )
+    identity, recipient = make_key_pair()
+    text = f"# public key: {recipient}\n{identity}\n"
+    return [_root_file(private, text), _root_file(public, recipient + "\n", secret=False)], recipient, True
+
+
+def _kept_recipient(public: Path) -> str:
+    recipient = public.read_text(encoding="utf-8", errors="replace").strip()
+    if not _AGE_RECIPIENT.fullmatch(recipient):
+        raise InvalidInput(f"{public} does not hold an age recipient; write the public key there with 'age-keygen -y'")
+    return recipient
+
+
+def _root_file(path: Path, content: str, *, secret: bool = True, once: bool = False) -> FileSpec:
+    return FileSpec(path, content=content, owner=0, group=0, mode=0o600, secret=secret, once=once)
+
+
+def _specs(
+    request: SecretsRequest, directory: Path, gateway: Mapping[str, str], controller: Mapping[str, str]
+) -> list[FileSpec]:
+    in_gateway = {name for name, _ in TOKENS.values() if name}
+    runtime = {key: value for key, value in gateway.items() if value and (key in in_gateway or key in request.used)}
+    run = directory / "run"
+    return [
+        FileSpec(directory.parent, state="directory", owner=0, group=0, mode=0o700),
+        FileSpec(directory, state="directory", owner=0, group=0, mode=0o700),
+        FileSpec(run, state="directory", owner=0, group=0, mode=0o700),
+        _root_file(directory / "gateway.env", format_env(gateway)),
+        _root_file(directory / "controller.env", format_env(controller)),
+        _runtime_file(run / "gateway.env", runtime, request.gateway_uid),
+        _runtime_file(run / "controller.env", controller, request.controller_uid),
+    ]
+
+
+def _runtime_file(path: Path, values: Mapping[str, str], uid: int) -> FileSpec:
+    """The copy that a container's own user can read; bound into it, so that no secret is in ``docker inspect``."""
+    return FileSpec(path, content=format_env(values), owner=uid, group=uid, mode=0o400, secret=True)
+
+
+def _registry(request: SecretsRequest, gateway: Mapping[str, str], controller: Mapping[str, str]) -> list[FileSpec]:
+    path = request.root / "secrets" / "tokens.env"
+    prefix = names.env_prefix(request.bot)
+    lines = read_env(path)
+    for token, (in_gateway, in_controller) in TOKENS.items():
+        lines[prefix + token] = gateway[in_gateway] if in_gateway else controller[str(in_controller)]
+    return [_root_file(path, format_env(lines))]
+
+
+def remembers_secrets(root: Path, bot: str) -> bool:
+    """Whether the registry has a line of the bot; reads only."""
+    return any(names.env_prefix(bot) + token in read_env(root / "secrets" / "tokens.env") for token in TOKENS)
+
+
+def forget_secrets(root: Path, bot: str) -> bool:
+    """Take a purged bot out of the registry.
+
+    :returns: whether a line was there.
+    """
+    path = root / "secrets" / "tokens.env"
+    with _registry_lock(root):
+        lines = read_env(path)
+        own = {names.env_prefix(bot) + token for token in TOKENS}
+        kept = {key: value for key, value in lines.items() if key not in own}
+        if kept == lines:
+            return False
+        apply_files(plan_files([_root_file(path, format_env(kept))]))
+        return True

@@ -1,0 +1,69 @@
+"""What an operator wants to know of a bot at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+SERVICES = ("gateway", "proxy", "controller", "egress")
+_COLUMNS = ("bot", "state", "version", "approved", "gateway", "controller", "restarts")
+
+
+def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of one bot.
+
+    :param machine: facts by ``machine.describe_machine``.
+    :returns: ``state`` is locked, absent, stopped, down, starting, unhealthy or healthy.
+    """
+    containers = {item["service"]: item for item in machine["docker"]["containers"].values() if item["bot"] == bot}
+    entry = machine["allocations"].get(bot)
+    gateway = containers.get("gateway")
+    return {
+        "bot": bot,
+        "state": _state(bot, machine, containers),
+        "version": gateway["image"].rpartition(":")[2].split("-")[0] if gateway else "",
+        "approved": machine["approved"].get(bot, {}).get("commit", ""),
+        "gateway_url": f"http://127.0.0.1:{entry['gateway_port']}/" if entry else "",
+        "controller_url": f"http://127.0.0.1:{entry['controller_port']}/" if entry else "",
+        "restarts": gateway["restarts"] if gateway else 0,
+        "containers": {
+            name: {key: containers[name][key] for key in ("status", "health", "image", "started_at", "restarts")}
+            for name in SERVICES
+            if name in containers
+        },
+    }
+
+
+def _state(bot: str, machine: Mapping[str, Any], containers: Mapping[str, Mapping[str, Any]]) -> str:
+    if bot in machine["locked"]:
+        return "locked"
+    if not machine["docker"]["available"]:
+        return "down"
+    if not containers:
+        return "absent"
+    running = [name for name in SERVICES if containers.get(name, {}).get("status") == "running"]
+    if not running:
+        return "stopped"
+    if len(running) < len(SERVICES):
+        return "down"
+    health = [containers[name]["health"] for name in SERVICES if containers[name]["health"]]
+    if "unhealthy" in health:
+        return "unhealthy"
+    return "starting" if "starting" in health else "healthy"
+
+
+def unreachable(bot: str) -> dict[str, Any]:
+    """Facts of a bot whose machine did not answer."""
+    return {**{column: "" for column in _COLUMNS}, "bot": bot, "state": "unknown"}
+
+
+def table(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Lines of a table with a header."""
+    rows = [dict(zip(_COLUMNS, _COLUMNS, strict=True))]
+    for status in statuses:
+        row = {column: str(status.get(column, "")) for column in _COLUMNS}
+        row["approved"] = row["approved"][:12]
+        row["gateway"], row["controller"] = str(status.get("gateway_url", "")), str(status.get("controller_url", ""))
+        rows.append(row)
+    widths = {column: max(len(row[column]) for row in rows) for column in _COLUMNS}
+    return ["  ".join(row[column].ljust(widths[column]) for column in _COLUMNS).rstrip() for row in rows]
