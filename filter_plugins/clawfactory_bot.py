@@ -1,0 +1,97 @@
+"""Filters that turn a bot's inventory variables into what the roles need. The logic is in ``clawfactory_core``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from ansible.errors import AnsibleFilterError
+
+_MODULE_UTILS = str(Path(__file__).resolve().parent.parent / "module_utils")
+if _MODULE_UTILS not in sys.path:
+    sys.path.insert(0, _MODULE_UTILS)
+
+from clawfactory_core import configuration, machines  # noqa: E402
+from clawfactory_core.errors import CoreError  # noqa: E402
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _reported(function: Callable[P, R]) -> Callable[P, R]:
+    """Hand the core's message to Ansible, without the traceback that would bury it."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except CoreError as error:
+            raise AnsibleFilterError(str(error)) from None
+
+    return call
+
+
+@_reported
+def bot_plan(variables: Mapping[str, Any], bot: str) -> dict[str, Any]:
+    """``hostvars[bot] | clawfactory_bot_plan(bot)``: see ``BotPlan.to_dict`` for the keys."""
+    return configuration.parse_bot(bot, variables).to_dict()
+
+
+@_reported
+def openclaw_config(
+    variables: Mapping[str, Any],
+    bot: str,
+    *,
+    port: int,
+    proxy_address: str,
+    egress_address: str,
+    egress_port: int = 3128,
+    allowed_origins: list[str] | None = None,
+    sandbox_mode: str = "off",
+    workspace: str = configuration.WORKSPACE,
+) -> str:
+    """``hostvars[bot] | clawfactory_openclaw_config(bot, port=…, …)``: text of the managed ``openclaw.json``."""
+    gateway = configuration.GatewaySettings(
+        port=int(port),
+        proxy_address=proxy_address,
+        egress_address=egress_address,
+        egress_port=int(egress_port),
+        allowed_origins=tuple(allowed_origins or ()),
+        sandbox_mode=sandbox_mode,
+        workspace=workspace,
+    )
+    return configuration.to_json(configuration.render_config(configuration.parse_bot(bot, variables), gateway))
+
+
+@_reported
+def require_keys(variables: Mapping[str, Any], bot: str, available: list[str]) -> list[str]:
+    """``hostvars[bot] | clawfactory_require_keys(bot, names)``: names of the keys in use; refuses missing ones."""
+    plan = configuration.parse_bot(bot, variables)
+    configuration.require_keys(plan, available)
+    return [key.env for key in plan.keys]
+
+
+@_reported
+def machine(variables: Mapping[str, Any]) -> str:
+    """``hostvars[host] | clawfactory_machine``: key of the machine the host lives on."""
+    return machines.machine_key(variables)
+
+
+@_reported
+def leader(play_hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]], inventory_hostname: str) -> str:
+    """``ansible_play_hosts_all | clawfactory_leader(hostvars, inventory_hostname)``: who does the per-machine work."""
+    return machines.leader(play_hosts, hostvars, inventory_hostname)
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "clawfactory_bot_plan": bot_plan,
+            "clawfactory_openclaw_config": openclaw_config,
+            "clawfactory_require_keys": require_keys,
+            "clawfactory_machine": machine,
+            "clawfactory_leader": leader,
+        }

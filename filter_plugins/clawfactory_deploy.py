@@ -1,0 +1,133 @@
+"""Filters of the control node: image tags, container digests, what follows from a bot's slot."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "module_utils"))
+
+from clawfactory_core import allocation, container, machines, status  # noqa: E402 - not installed on every control node
+from clawfactory_core.errors import CoreError  # noqa: E402
+from clawfactory_core.machine import check_ports_free  # noqa: E402
+
+_IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+
+
+def context_files(context: list[dict[str, str]]) -> list[tuple[str, Path]]:
+    """Files of a build context as ``(name in the context, path)``, sorted.
+
+    :param context: ``[{"src": file or directory, "dest": name in the context, "." for its top}]``.
+    """
+    found = []
+    for part in context:
+        source, destination = Path(part["src"]), Path(part["dest"])
+        if not source.exists():
+            raise AnsibleFilterError(f"{source} does not exist")
+        for path in [source] if source.is_file() else sorted(item for item in source.rglob("*") if item.is_file()):
+            relative = Path() if source.is_file() else path.relative_to(source)
+            if not _IGNORED & set(path.parts) and path.suffix != ".pyc":
+                found.append(((destination / relative).as_posix(), path))
+    return sorted(found)
+
+
+def image_reference(image: Mapping[str, Any], *parts: str) -> str:
+    """``name:version-digest`` of an image: the digest covers its files, arguments and everything in ``parts``."""
+    total = hashlib.sha256()
+    for name, path in context_files(image["context"]):
+        total.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for text in (*(f"{key}={value}" for key, value in sorted(image.get("args", {}).items())), *parts):
+        total.update(str(text).encode() + b"\0")
+    version = f"{image['version']}-" if image.get("version") else ""
+    return f"{image['name']}:{version}{total.hexdigest()[:12]}"
+
+
+def place(
+    bot: str, machine: Mapping[str, Any], mates: list[str], hostvars: Mapping[str, Any], root: str, pool: str
+) -> dict[str, Any]:
+    """A bot's place on its machine, worked out without asking it again: ``{changed, description}``.
+
+    :param machine: facts by ``clawfactory_machine_info``.
+    :param mates: the bots of this run on the machine, in order; those before this one get their slots first.
+    """
+    taken = dict(machine["allocations"])
+    try:
+        for name in mates:
+            ports = _wanted_ports(name, hostvars[name])
+            request = allocation.AllocationRequest(root=Path(root), bot=name, pool=pool, **ports)
+            plan = allocation.plan_allocation(request, taken)
+            taken[name] = plan.entry
+            if name == bot:
+                check_ports_free(plan.description, plan.before, machine["listening"])
+                return {"changed": plan.changed or bool(machine["drift"]), "description": plan.description}
+    except CoreError as error:
+        raise AnsibleFilterError(str(error)) from error
+    raise AnsibleFilterError(f"{bot} is not among the bots of its machine")
+
+
+def _wanted_ports(bot: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    ports: dict[str, Any] = {"host_ports": tuple(variables["bot_plan"]["host_ports"])}
+    for name in ("gateway_port", "controller_port"):
+        value = variables.get(name)
+        try:
+            ports[name] = None if value is None else int(value)
+        except (TypeError, ValueError):
+            raise AnsibleFilterError(f"{bot}: {name} is {value!r}; give a number between 1 and 65535") from None
+    return ports
+
+
+def workspace_mounts(entries: list[dict[str, str]], approved: str, workspace: str) -> list[dict[str, Any]]:
+    """Read-only binds of the approved workspace's top-level entries over the live workspace."""
+    return [
+        {
+            "source": f"{approved}/workspace/{entry['name']}",
+            "target": f"{workspace}/{entry['name']}",
+            "type": "bind",
+            "read_only": True,
+        }
+        for entry in entries
+    ]
+
+
+def missing_networks(bot: Mapping[str, Any], engine: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A bot's networks that the engine lacks or has otherwise."""
+    compared = ("subnet", "internal", "bridge")
+    wanted = list(bot["networks"].values())
+    live = engine["networks"]
+    return [item for item in wanted if {key: item[key] for key in compared} != live.get(item["name"])]
+
+
+def is_current(wanted: Mapping[str, Any], engine: Mapping[str, Any], name: str) -> bool:
+    return container.is_current(wanted, engine["containers"].get(name), engine["images"])
+
+
+def status_facts(bots: list[str], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Status of each bot, also of those whose machine did not answer."""
+    return [dict(hostvars[bot].get("bot_status") or status.unreachable(bot)) for bot in bots]
+
+
+def status_table(bots: list[str], hostvars: Mapping[str, Any]) -> list[str]:
+    return status.table(status_facts(bots, hostvars))
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "clawfactory_image_reference": image_reference,
+            "clawfactory_place": place,
+            "clawfactory_workspace_mounts": workspace_mounts,
+            "clawfactory_missing_networks": missing_networks,
+            "clawfactory_mates": machines.mates,
+            "clawfactory_status": status.bot_status,
+            "clawfactory_status_facts": status_facts,
+            "clawfactory_status_table": status_table,
+            "clawfactory_container_digest": container.spec_digest,
+            "clawfactory_container_current": is_current,
+        }

@@ -1,0 +1,122 @@
+#!/usr/bin/python
+"""Ansible module: a bot's slot on its machine."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clawfactory_allocation
+short_description: Give a bot its slot on a machine, with directories and firewall file
+description:
+  - A slot fixes user ids, ports, subnets and paths; it is given once and kept, whatever happens to the inventory.
+  - Makes the directories of the machine and of the bot, and writes the machine's nftables file (it is not loaded).
+options:
+  root:
+    description: Directory of ClawFactory on the machine.
+    type: path
+    required: true
+  bot:
+    description: Name of the bot.
+    type: str
+    required: true
+  state:
+    description: V(absent) gives the slot back and takes the bot's tokens out of the registry (purge).
+    type: str
+    choices: [present, absent]
+    default: present
+  network_pool:
+    description: IPv4 network of which each bot gets a /24.
+    type: str
+    default: 10.213.0.0/16
+  gateway_port:
+    description: Port on 127.0.0.1 for the gateway; the slot's own when not given.
+    type: int
+  controller_port:
+    description: Port on 127.0.0.1 for the controller; the slot's own when not given.
+    type: int
+  host_ports:
+    description: TCP ports of the machine itself that the bot's egress may reach.
+    type: list
+    elements: int
+    default: []
+attributes:
+  check_mode: {support: full, description: Returns what would be allocated.}
+  diff_mode: {support: full, description: Shows slot and ports.}
+author: ClawFactory
+"""
+EXAMPLES = r"""
+- name: Allocate
+  clawfactory_allocation:
+    root: /srv/clawfactory
+    bot: bot1
+"""
+RETURN = r"""
+allocation:
+  description: Everything that follows from the slot.
+  returned: when I(state=present)
+  type: dict
+"""
+
+from pathlib import Path  # noqa: E402 - Ansible modules begin with their documentation
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.clawfactory_core.allocation import AllocationRequest, read_allocations  # noqa: E402
+from ansible.module_utils.clawfactory_core.errors import CoreError  # noqa: E402
+from ansible.module_utils.clawfactory_core.layout import apply_layout, plan_layout, release_layout  # noqa: E402
+from ansible.module_utils.clawfactory_core.machine import check_ports_free, listening_ports  # noqa: E402
+from ansible.module_utils.clawfactory_core.secrets import forget_secrets, remembers_secrets  # noqa: E402
+
+
+def argument_spec() -> dict[str, dict[str, object]]:
+    return {
+        "root": {"type": "path", "required": True},
+        "bot": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "network_pool": {"type": "str", "default": "10.213.0.0/16"},
+        "gateway_port": {"type": "int"},
+        "controller_port": {"type": "int"},
+        "host_ports": {"type": "list", "elements": "int", "default": []},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    try:
+        result = absent(module) if module.params["state"] == "absent" else present(module)
+    except CoreError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+def absent(module: AnsibleModule) -> dict[str, object]:
+    root, bot = Path(module.params["root"]), module.params["bot"]
+    known = bot in read_allocations(root) or remembers_secrets(root, bot)
+    if module.check_mode or not known:
+        return {"changed": known}
+    forgotten = forget_secrets(root, bot)
+    return {"changed": release_layout(root, module.params["network_pool"], bot) or forgotten}
+
+
+def present(module: AnsibleModule) -> dict[str, object]:
+    options = module.params
+    request = AllocationRequest(
+        root=Path(options["root"]),
+        bot=options["bot"],
+        pool=options["network_pool"],
+        gateway_port=options["gateway_port"],
+        controller_port=options["controller_port"],
+        host_ports=tuple(options["host_ports"]),
+    )
+    slot, files = plan_layout(request)
+    check_ports_free(slot.description, slot.before, listening_ports())
+    if not module.check_mode and (slot.changed or files.changed):
+        slot, files = apply_layout(request)
+    diff = [{"before": slot.before or {}, "after": slot.entry}] if slot.changed else []
+    return {
+        "changed": slot.changed or files.changed,
+        "allocation": slot.description,
+        "diff": [*diff, *files.diff()],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+#!/usr/bin/python
+"""Ansible module: OpenClaw's configuration."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clawfactory_config
+short_description: Install OpenClaw's configuration after the bot's own OpenClaw has validated it
+description:
+  - Writes C(openclaw.json), keeps the operator's C(operator.json5), and keeps what was there as known good.
+options:
+  directory:
+    description: The bot's config directory.
+    type: path
+    required: true
+  state:
+    description: V(known_good) puts back what was there before the last change.
+    type: str
+    choices: [present, known_good]
+    default: present
+  content:
+    description: Wanted text of openclaw.json.
+    type: str
+    default: "{}"
+  uid:
+    description: User and group id of the gateway, which reads the files and validates them.
+    type: int
+    required: true
+  image:
+    description: Gateway image that validates.
+    type: str
+    default: ""
+  image_id:
+    description: Id of that image; with it a passed validation is remembered. Empty asks every time.
+    type: str
+    default: ""
+  remembered:
+    description: Directory of remembered validations.
+    type: path
+    required: true
+attributes:
+  check_mode: {support: full, description: Reports what would change, without validating.}
+  diff_mode: {support: full, description: Shows openclaw.json; it holds references to secrets, never values.}
+author: ClawFactory
+"""
+EXAMPLES = r"""
+- name: Configure
+  clawfactory_config:
+    directory: /srv/clawfactory/bot_repos/bot1/config
+    content: "{{ bot_plan | clawfactory_openclaw_config }}"
+    uid: 20001
+    image: clawfactory-gateway:2026.9.6
+    remembered: /srv/clawfactory/build/validated
+"""
+RETURN = r"""
+restored:
+  description: Whether a known good configuration was put back.
+  returned: when I(state=known_good)
+  type: bool
+"""
+
+from functools import partial  # noqa: E402 - Ansible modules begin with their documentation
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.clawfactory_core import config_install  # noqa: E402
+from ansible.module_utils.clawfactory_core.adapters.docker_engine import run_once  # noqa: E402
+from ansible.module_utils.clawfactory_core.errors import CoreError, MissingDependency  # noqa: E402
+
+CONFIG_DIRECTORY = "/etc/openclaw"
+ENVIRONMENT = {
+    "HOME": "/tmp",  # noqa: S108 - inside the throw-away container
+    "OPENCLAW_CONFIG_PATH": f"{CONFIG_DIRECTORY}/openclaw.json",
+    "OPENCLAW_STATE_DIR": "/tmp/state",  # noqa: S108 - inside the throw-away container
+}
+
+
+def argument_spec() -> dict[str, dict[str, object]]:
+    return {
+        "directory": {"type": "path", "required": True},
+        "state": {"type": "str", "choices": ["present", "known_good"], "default": "present"},
+        "content": {"type": "str", "default": "{}"},
+        "uid": {"type": "int", "required": True},
+        "image": {"type": "str", "default": ""},
+        "image_id": {"type": "str", "default": ""},
+        "remembered": {"type": "path", "required": True},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    try:
+        result = restore(module) if module.params["state"] == "known_good" else install(module)
+    except (CoreError, MissingDependency) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+def restore(module: AnsibleModule) -> dict[str, object]:
+    directory = Path(module.params["directory"])
+    if module.check_mode:
+        kept = config_install.has_known_good(directory)
+        return {"changed": kept, "restored": kept}
+    restored = config_install.restore_known_good(directory, module.params["uid"])
+    return {"changed": restored, "restored": restored}
+
+
+def install(module: AnsibleModule) -> dict[str, object]:
+    options = module.params
+    plan = config_install.plan_config(
+        config_install.ConfigRequest(
+            directory=Path(options["directory"]),
+            content=options["content"],
+            gid=options["uid"],
+            image_id=options["image_id"],
+            remembered=Path(options["remembered"]),
+        )
+    )
+    if plan.changed and not module.check_mode:
+        config_install.apply_config(plan, partial(validate, options["image"], options["uid"]))
+    return {"changed": plan.changed, "diff": plan.files.diff()}
+
+
+def validate(image: str, uid: int, candidate: Path) -> None:
+    """Ask the OpenClaw of ``image``; raises CoreError with its words."""
+    command = ["openclaw", "config", "validate"]
+    run_once(image, command, user=f"{uid}:{uid}", mount=(candidate, CONFIG_DIRECTORY), env=ENVIRONMENT)
+
+
+if __name__ == "__main__":
+    main()

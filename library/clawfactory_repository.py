@@ -1,0 +1,101 @@
+#!/usr/bin/python
+"""Ansible module: a bot's repository and approved checkout."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clawfactory_repository
+short_description: Make a bot's repository and its approved checkout where they do not exist
+description:
+  - Offline, a bare repository made from the template is the authority; with a remote, that is cloned.
+  - An existing checkout is never moved; that is promotion.
+options:
+  bot:
+    description: Name of the bot.
+    type: str
+    required: true
+  origin:
+    description: Bare repository of a bot without a remote.
+    type: path
+    required: true
+  approved:
+    description: Checkout that the gateway reads.
+    type: path
+    required: true
+  template:
+    description: Directory that a new repository is made from.
+    type: path
+    required: true
+  remote:
+    description: URL of the bot's repository; empty works offline.
+    type: str
+    default: ""
+  owner:
+    description: User and group id that the repository belongs to.
+    type: int
+    required: true
+attributes:
+  check_mode: {support: full, description: Reports what would be made.}
+  diff_mode: {support: none, description: Makes whole repositories.}
+author: ClawFactory
+"""
+EXAMPLES = r"""
+- name: Make the repository
+  clawfactory_repository:
+    bot: bot1
+    origin: /srv/clawfactory/bot_repos/bot1/origin.git
+    approved: /srv/clawfactory/bot_repos/bot1/approved
+    template: /srv/clawfactory/build/bot_template
+    owner: 30001
+"""
+RETURN = r"""
+commit:
+  description: Commit of the approved checkout.
+  returned: success
+  type: str
+entries:
+  description: Top-level entries of the approved workspace.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from pathlib import Path  # noqa: E402 - Ansible modules begin with their documentation
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.clawfactory_core import repository  # noqa: E402
+from ansible.module_utils.clawfactory_core.errors import CoreError  # noqa: E402
+from ansible.module_utils.clawfactory_core.machine import commit  # noqa: E402
+from ansible.module_utils.clawfactory_core.workspace import workspace_entries  # noqa: E402
+
+
+def argument_spec() -> dict[str, dict[str, object]]:
+    return {
+        "bot": {"type": "str", "required": True},
+        "origin": {"type": "path", "required": True},
+        "approved": {"type": "path", "required": True},
+        "template": {"type": "path", "required": True},
+        "remote": {"type": "str", "default": ""},
+        "owner": {"type": "int", "required": True},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    options = module.params
+    try:
+        paths = {key: Path(options[key]) for key in ("origin", "approved", "template")}
+        request = repository.RepositoryRequest(
+            bot=options["bot"], remote=options["remote"], owner=options["owner"], **paths
+        )
+        plan = repository.plan_repository(request)
+        if plan.changed and not module.check_mode:
+            repository.apply_repository(plan)
+        entries = workspace_entries(paths["approved"])
+    except CoreError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=plan.changed, commit=commit(paths["approved"]), entries=entries)
+
+
+if __name__ == "__main__":
+    main()

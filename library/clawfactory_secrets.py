@@ -1,0 +1,141 @@
+#!/usr/bin/python
+"""Ansible module: a bot's secrets on its machine."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clawfactory_secrets
+short_description: Write a bot's env files, token registry and age key pair
+description:
+  - Given values win; missing tokens are generated once and kept. No value is ever returned or shown.
+options:
+  root:
+    description: Directory of ClawFactory on the machine.
+    type: path
+    required: true
+  bot:
+    description: Name of the bot.
+    type: str
+    required: true
+  values:
+    description: Environment names and values from the inventory.
+    type: dict
+    default: {}
+  used:
+    description: Environment names that the bot's providers and channels use.
+    type: list
+    elements: str
+    default: []
+  required:
+    description: Names that need a value; each a dictionary C(name), C(wanted_by).
+    type: list
+    elements: dict
+    default: []
+  gateway_uid:
+    description: User id that reads the gateway's runtime copy.
+    type: int
+    required: true
+  controller_uid:
+    description: User id that reads the controller's runtime copy.
+    type: int
+    required: true
+  snapshot_key:
+    description: Where the private age key is kept.
+    type: str
+    choices: [machine, control]
+    default: machine
+  snapshot_recipient:
+    description: age recipient, with I(snapshot_key=control).
+    type: str
+    default: ""
+attributes:
+  check_mode: {support: full, description: Reports what would change.}
+  diff_mode: {support: partial, description: Shows paths; secret contents are hidden.}
+author: ClawFactory
+"""
+EXAMPLES = r"""
+- name: Write secrets
+  clawfactory_secrets:
+    root: /srv/clawfactory
+    bot: bot1
+    values: "{{ secrets_env }}"
+    used: [ANTHROPIC_API_KEY]
+    gateway_uid: 20001
+    controller_uid: 30001
+"""
+RETURN = r"""
+generated:
+  description: Names of the secrets that were generated, or would be.
+  returned: success
+  type: list
+  elements: str
+recipient:
+  description: age recipient of the bot's snapshots (public).
+  returned: success
+  type: str
+generations:
+  description: When each container's copy was last written.
+  returned: success
+  type: dict
+"""
+
+from pathlib import Path  # noqa: E402 - Ansible modules begin with their documentation
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.clawfactory_core import secrets  # noqa: E402
+from ansible.module_utils.clawfactory_core.adapters.age import make_key_pair  # noqa: E402
+from ansible.module_utils.clawfactory_core.errors import CoreError  # noqa: E402
+
+
+def argument_spec() -> dict[str, dict[str, object]]:
+    return {
+        "root": {"type": "path", "required": True},
+        "bot": {"type": "str", "required": True},
+        "values": {"type": "dict", "default": {}, "no_log": True},
+        "used": {"type": "list", "elements": "str", "default": []},
+        "required": {"type": "list", "elements": "dict", "default": []},
+        "gateway_uid": {"type": "int", "required": True},
+        "controller_uid": {"type": "int", "required": True},
+        "snapshot_key": {"type": "str", "choices": ["machine", "control"], "default": "machine", "no_log": False},
+        "snapshot_recipient": {"type": "str", "default": ""},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    try:
+        result = run(module)
+    except CoreError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+def run(module: AnsibleModule) -> dict[str, object]:
+    options = module.params
+    request = secrets.SecretsRequest(
+        root=Path(options["root"]),
+        bot=options["bot"],
+        values=options["values"],
+        used=tuple(options["used"]),
+        gateway_uid=options["gateway_uid"],
+        controller_uid=options["controller_uid"],
+        snapshot_key=options["snapshot_key"],
+        snapshot_recipient=options["snapshot_recipient"],
+    )
+    secrets.require_values(request, {item["name"]: item["wanted_by"] for item in options["required"]})
+    if module.check_mode:
+        # A key pair is not made for a look; the recipient is not known before there is one.
+        plan = secrets.plan_secrets(request, lambda: ("", "age1-generated-when-applied"))
+    else:
+        plan = secrets.apply_secrets(request, make_key_pair)
+    return {
+        "changed": plan.changed,
+        "generated": plan.generated,
+        "recipient": plan.recipient,
+        "generations": secrets.generations(request.root, request.bot),
+        "diff": plan.files.diff(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Lookup of the control node: a build context as one archive, because copying it file by file takes a task's time each."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+
+DOCUMENTATION = r"""
+name: clawfactory_context
+short_description: Pack files and directories into one archive
+description: Returns the path of a tar.gz on the control node that holds the given files.
+options:
+  _terms:
+    description: A build context, a list of dictionaries C(src), C(dest).
+    required: true
+"""
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "filter_plugins"))
+
+from clawfactory_deploy import context_files  # noqa: E402 - plugins are not a package
+
+
+class LookupModule(LookupBase):  # type: ignore[misc] # ansible-core has no type information
+    """One archive for each term."""
+
+    def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
+        return [_pack(term) for term in terms]
+
+
+def _pack(context: list[dict[str, str]]) -> str:
+    files = context_files(context)
+    name = hashlib.sha256("\0".join(f"{name}={path}" for name, path in files).encode()).hexdigest()[:12]
+    folder = Path(tempfile.mkdtemp(prefix="clawfactory-context-"))
+    archive = folder / f"{name}.tar.gz"
+    with tarfile.open(archive, "w:gz") as target:
+        for name, path in files:
+            target.add(path, arcname=name, filter=_anonymous)
+    return str(archive)
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    member.mode = 0o755 if member.mode & 0o100 else 0o644
+    return member
