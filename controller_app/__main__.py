@@ -1,0 +1,30 @@
+"""Entry point: ``python -m controller_app``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from clawfactory_core.errors import CoreError
+
+from .config import load_settings
+from .main import create_app
+from .serving import serve
+
+
+def main() -> int:
+    """Run the controller; return the exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per probe of the gateway says nothing
+    try:
+        settings = load_settings()
+        serve(create_app(settings), settings.socket)
+    except CoreError as error:
+        sys.stderr.write(f"controller: {error}\n")
+        return os.EX_CONFIG
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

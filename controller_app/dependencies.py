@@ -1,0 +1,164 @@
+"""What routes ask for, named once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import Depends
+from starlette.requests import Request
+from starlette.templating import Jinja2Templates
+
+from .config import Settings
+from .origin import is_same_origin
+from .services.session import SessionService, TooManyAttempts, WrongToken
+from .services.status import StatusService
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything one application is made of; ``create_app`` builds it."""
+
+    settings: Settings
+    sessions: SessionService
+    status: StatusService
+    templates: Jinja2Templates
+
+
+class NotAuthenticated(Exception):
+    """A program has to present the token."""
+
+    def __init__(self) -> None:
+        super().__init__("Send 'Authorization: Bearer <CONTROLLER_TOKEN>' or log in at /login.")
+
+
+class ForeignOrigin(Exception):
+    """A write did not come from a page of this controller."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Writes must come from the controller's own pages: Origin (or Referer) has to name the address of the "
+            "request. If you are on that page, the proxy must pass the Host header on with its port."
+        )
+
+
+class LoginRequired(Exception):
+    """A browser has to log in first."""
+
+
+class LinkRedeemed(Exception):
+    """A ``?token=`` link was right.
+
+    :param location: the address of the page without the token.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        super().__init__(location)
+
+
+class LinkRefused(Exception):
+    """A ``?token=`` link was not accepted, because of ``cause``."""
+
+    def __init__(self, cause: WrongToken | TooManyAttempts) -> None:
+        self.cause = cause
+        super().__init__(str(cause))
+
+
+def get_services(request: Request) -> Services:
+    """Return the services of the application that handles ``request``."""
+    services: Services = request.app.state.services
+    return services
+
+
+def get_session_service(request: Request) -> SessionService:
+    """Return the session service."""
+    return get_services(request).sessions
+
+
+def get_status_service(request: Request) -> StatusService:
+    """Return the status service."""
+    return get_services(request).status
+
+
+SessionServiceDep = Annotated[SessionService, Depends(get_session_service)]
+StatusServiceDep = Annotated[StatusService, Depends(get_status_service)]
+
+
+def get_client_address(request: Request) -> str:
+    """Return the address the proxy saw, for throttling."""
+    return request.client.host if request.client else "unknown"
+
+
+ClientAddressDep = Annotated[str, Depends(get_client_address)]
+
+
+def verify_origin(request: Request) -> None:
+    """Refuse a write from elsewhere. Same site is not enough: the bot's own pages are on the same host.
+
+    :raises ForeignOrigin: ``Origin``, else ``Referer``, does not name this controller.
+    """
+    if request.method in _SAFE_METHODS:
+        return
+    source = request.headers.get("origin") or request.headers.get("referer")
+    if source is None and _bearer_token(request) is not None:
+        return  # no browser adds this header by itself, so there is nobody to protect
+    if not is_same_origin(source or "", scheme=request.url.scheme, host=request.headers.get("host", "")):
+        raise ForeignOrigin
+
+
+def is_operator(request: Request, sessions: SessionService, client: str) -> bool:
+    """Say whether the request carries the token or an open session.
+
+    :raises WrongToken: it carries another token.
+    :raises TooManyAttempts: it carries a token and its client has to wait.
+    """
+    token = _bearer_token(request)
+    if token is not None:
+        sessions.check_token(token, channel="bearer", client=client)
+        return True
+    return sessions.is_open(request.cookies.get(sessions.cookie_name))
+
+
+def require_operator(request: Request, sessions: SessionServiceDep, client: ClientAddressDep) -> None:
+    """Let only the operator pass, for routes that programs call.
+
+    :raises NotAuthenticated: neither token nor session.
+    """
+    if not is_operator(request, sessions, client):
+        raise NotAuthenticated
+
+
+def require_page_operator(request: Request, sessions: SessionServiceDep, client: ClientAddressDep) -> None:
+    """Let only the operator pass, for pages.
+
+    :raises LoginRequired: neither token nor session.
+    """
+    if not is_operator(request, sessions, client):
+        raise LoginRequired
+
+
+def redeem_link_token(request: Request, sessions: SessionServiceDep, client: ClientAddressDep) -> None:
+    """Log in by the ``?token=`` of a page's address, and take it out of the address.
+
+    :raises LinkRedeemed: the token is right.
+    :raises LinkRefused: the token is wrong, or the client has to wait.
+    """
+    token = request.query_params.get("token")
+    if token is None or request.method != "GET":
+        return
+    try:
+        sessions.check_token(token, channel="link", client=client)
+    except (WrongToken, TooManyAttempts) as error:
+        raise LinkRefused(error) from error
+    rest = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
+    # The path comes back percent-encoded, so it cannot name another host; pages have fixed paths anyway.
+    raise LinkRedeemed(request.url.path + (f"?{rest}" if rest else ""))
+
+
+def _bearer_token(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None

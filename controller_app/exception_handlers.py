@@ -1,0 +1,106 @@
+"""Turns errors into responses: problem documents (RFC 9457) for programs, pages for browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from clawfactory_core.errors import Conflict, CoreError, InvalidInput
+
+from .dependencies import ForeignOrigin, LinkRedeemed, LinkRefused, LoginRequired, NotAuthenticated, get_services
+from .middleware.security_headers import SECURITY_HEADERS
+from .schemas.problem import Problem, ProblemField
+from .services.session import TooManyAttempts, WrongToken
+from .web import login_page, set_session_cookie
+
+
+def add_exception_handlers(app: FastAPI) -> None:
+    """Register every handler on ``app``."""
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(NotAuthenticated, _handle_not_authenticated)
+    app.add_exception_handler(WrongToken, _handle_not_authenticated)
+    app.add_exception_handler(TooManyAttempts, _handle_too_many_attempts)
+    app.add_exception_handler(ForeignOrigin, _handle_foreign_origin)
+    app.add_exception_handler(LoginRequired, _handle_login_required)
+    app.add_exception_handler(LinkRedeemed, _handle_link_redeemed)
+    app.add_exception_handler(LinkRefused, _handle_link_refused)
+    app.add_exception_handler(CoreError, _handle_core_error)
+    app.add_exception_handler(Exception, _handle_unexpected)
+
+
+def problem_response(
+    status: int,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: list[ProblemField] | None = None,
+) -> JSONResponse:
+    """Build a problem document.
+
+    :param status: HTTP status code.
+    :param detail: what was wrong and the way out; shown to people.
+    """
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+    return JSONResponse(problem.model_dump(exclude_none=True), status, headers, media_type="application/problem+json")
+
+
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
+    error = cast(HTTPException, error)
+    return problem_response(error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _handle_invalid_request(request: Request, error: Exception) -> Response:
+    error = cast(RequestValidationError, error)
+    fields = [
+        ProblemField(location=".".join(str(part) for part in item["loc"]), message=item["msg"])
+        for item in error.errors()
+    ]
+    return problem_response(422, "The request has missing or malformed values.", errors=fields)
+
+
+async def _handle_not_authenticated(request: Request, error: Exception) -> Response:
+    return problem_response(401, str(error), headers={"WWW-Authenticate": 'Bearer realm="ClawFactory controller"'})
+
+
+async def _handle_too_many_attempts(request: Request, error: Exception) -> Response:
+    error = cast(TooManyAttempts, error)
+    return problem_response(429, str(error), headers={"Retry-After": str(error.retry_after)})
+
+
+async def _handle_foreign_origin(request: Request, error: Exception) -> Response:
+    return problem_response(403, str(error))
+
+
+async def _handle_login_required(request: Request, error: Exception) -> Response:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/login", status_code=303)
+
+
+async def _handle_link_redeemed(request: Request, error: Exception) -> Response:
+    location = cast(LinkRedeemed, error).location
+    response = RedirectResponse(location, status_code=303)
+    set_session_cookie(request, response, get_services(request).sessions)
+    return response
+
+
+async def _handle_link_refused(request: Request, error: Exception) -> Response:
+    return login_page(request, refusal=cast(LinkRefused, error).cause)
+
+
+async def _handle_core_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, InvalidInput):
+        return problem_response(400, str(error))
+    return problem_response(409 if isinstance(error, Conflict) else 500, str(error))
+
+
+async def _handle_unexpected(request: Request, error: Exception) -> Response:
+    # The server logs the traceback. This answer passes no middleware, so it brings the headers itself.
+    headers = {**SECURITY_HEADERS, "Cache-Control": "no-store"}
+    return problem_response(500, "The controller failed; its container log has the details.", headers=headers)

@@ -1,0 +1,1 @@
+"""Plain ASGI layers around the application: what the proxy says, what the browser is told, what is logged."""

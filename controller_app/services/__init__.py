@@ -1,0 +1,1 @@
+"""What the controller does. Services know neither HTTP nor HTML."""

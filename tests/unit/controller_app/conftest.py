@@ -1,0 +1,153 @@
+"""One controller per test: real application, made-up secrets, a gateway that says what the test tells it to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from controller_app.config import Secrets, Settings
+from controller_app.main import create_app
+
+SECRETS = {
+    "CONTROLLER_TOKEN": "5f2a9c0e7b1d48f6a3c9e0b7d2f41868",
+    "CONTROLLER_AGENT_TOKEN": "0c1d9e8f7a6b5c4d3e2f1a0b9c8d7e6f",
+    "CONTROLLER_WEBHOOK_SECRET": "9b1c7d3e5f0a2846c8e4d6b0a1f39c57",
+    "CONTROLLER_AGE_RECIPIENT": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+}
+COMMIT = "3f786850e387550fdab836ed7e6dc881de23001b"
+
+
+class FakeGateway(httpx.AsyncBaseTransport):
+    """Answers the probes; ``answers`` maps a path to status and body, ``error`` replaces every answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, bytes]] = {}
+        self.error: Exception | None = None
+        self.before_answer: Callable[[], Awaitable[None]] | None = None
+        self.requests: list[httpx.Request] = []
+        self.set_state(200, "started")
+
+    def set_state(self, ready: int, phase: str, *, live: int = 200) -> None:
+        startup = 200 if phase == "started" else 503
+        self.answers = {
+            "/healthz": (live, b'{"ok":true}'),
+            "/readyz": (ready, b"{}"),
+            "/startupz": (startup, json.dumps({"ok": startup == 200, "status": phase}).encode()),
+        }
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self.before_answer:
+            await self.before_answer()
+        if self.error:
+            raise self.error
+        status, body = self.answers[request.url.path]
+        return httpx.Response(status, stream=httpx.ByteStream(body))
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def secret_values() -> dict[str, str]:
+    return dict(SECRETS)
+
+
+@pytest.fixture
+def token() -> str:
+    return SECRETS["CONTROLLER_TOKEN"]
+
+
+@pytest.fixture
+def commit() -> str:
+    return COMMIT
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1_800_000_000.0)
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    return FakeGateway()
+
+
+@pytest.fixture
+def approved_dir(tmp_path: Path) -> Path:
+    git_dir = tmp_path / "approved" / ".git"
+    (git_dir / "refs" / "heads").mkdir(parents=True)
+    (git_dir / "HEAD").write_text("ref: refs/heads/main\n")
+    (git_dir / "refs" / "heads" / "main").write_text(f"{COMMIT}\n")
+    return git_dir.parent
+
+
+@pytest.fixture
+def settings(approved_dir: Path, tmp_path: Path) -> Settings:
+    return Settings(
+        secrets=Secrets.model_validate(SECRETS),
+        bot="bot1",
+        gateway_url="http://gateway.test:18789",
+        approved_dir=approved_dir,
+        socket=tmp_path / "controller.sock",
+        version="sha256-4d1f0a9c",
+    )
+
+
+@pytest.fixture
+def app(settings: Settings, gateway: FakeGateway, clock: Clock) -> FastAPI:
+    return create_app(settings, gateway_transport=gateway, clock=clock)
+
+
+@pytest.fixture
+def make_client(app: FastAPI) -> Callable[..., httpx.AsyncClient]:
+    """Make a browser without cookies. ``peer=None`` is a unix socket, as in production."""
+
+    def make(peer: tuple[str, int] | None = None, **options: Any) -> httpx.AsyncClient:
+        # raise_app_exceptions=False: a crash is the 500 that a browser would see.
+        transport = httpx.ASGITransport(app, client=cast(Any, peer), raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", **options)
+
+    return make
+
+
+@pytest.fixture
+async def client(make_client: Callable[..., httpx.AsyncClient]) -> AsyncIterator[httpx.AsyncClient]:
+    async with make_client() as browser:
+        yield browser
+
+
+@pytest.fixture
+def same_origin() -> dict[str, str]:
+    return {"Origin": "http://127.0.0.1:8080"}
+
+
+@pytest.fixture
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+async def operator(client: httpx.AsyncClient, token: str, same_origin: dict[str, str]) -> httpx.AsyncClient:
+    """A browser that is logged in."""
+    response = await client.post("/login", data={"token": token}, headers=same_origin)
+    assert response.status_code == 303, response.text
+    return client
