@@ -1,0 +1,47 @@
+"""Makes ``ansible.module_utils.clawfactory_core`` the same package as ``clawfactory_core``.
+
+Ansible ships the core under the first name to targets, where our modules import it; everything else uses the second.
+Imported twice, the package would have two of each class, and an error raised by one would not be caught as the other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+_ON_TARGETS = "ansible.module_utils.clawfactory_core"
+_HERE = "clawfactory_core"
+
+
+class _SameModule(Loader):
+    """Hands out a module that is already imported under another name."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        self._spec = module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The import system has just given it the other name's spec; relative imports need its own.
+        module.__spec__ = self._spec
+
+
+class _CoreAlias(MetaPathFinder):
+    """Finds the core under the name it has on targets."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != _ON_TARGETS and not fullname.startswith(f"{_ON_TARGETS}."):
+            return None
+        module = importlib.import_module(_HERE + fullname.removeprefix(_ON_TARGETS))
+        return ModuleSpec(fullname, _SameModule(module), is_package=hasattr(module, "__path__"))
+
+
+sys.meta_path.insert(0, _CoreAlias())

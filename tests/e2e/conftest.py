@@ -1,0 +1,69 @@
+"""The bot of the end-to-end tests: deployed by ``site.yml`` on this machine's engine, with a model next door."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.bots import Bot
+from tests.support.lan_host import LAN_IPV4, LanHost
+from tests.support.playbooks import REPOSITORY, ansible_playbook
+from tests.support.polling import wait_for
+
+INVENTORY = Path(__file__).resolve().parent / "inventory" / "hosts.yml"
+ROOT = Path("/srv/clawfactory")
+MODEL_PORT, FORBIDDEN_PORT = 8000, 8001
+MODEL_KEY = "only-the-stand-in-takes-this-one"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_machine() -> None:
+    """These tests own the name bot1: they must not take over a bot that somebody uses."""
+    if os.geteuid() != 0:
+        pytest.exit("the end-to-end tests make network namespaces and read the bot's tokens: run them as root", 2)
+    config = ROOT / "bot_repos" / "bot1" / "config" / "openclaw.json"
+    if config.exists() and "standin" not in json.loads(config.read_text()).get("models", {}).get("providers", {}):
+        pytest.exit(f"bot1 on this machine is somebody's ({config} knows no stand-in model); test elsewhere", 2)
+
+
+@pytest.fixture(scope="session")
+def lan() -> Iterator[LanHost]:
+    """A computer in the machine's neighbourhood: the model on one port, and a service that nobody allowed."""
+    with LanHost() as host:
+        model = str(REPOSITORY / "tests" / "support" / "model_server.py")
+        for port, key in ((MODEL_PORT, MODEL_KEY), (FORBIDDEN_PORT, "another")):
+            host.start([sys.executable, model, "--listen", LAN_IPV4, "--port", str(port)], {"STANDIN_API_KEY": key})
+            wait_for(f"an answer at port {port}", partial(_answers, host, port), 20)
+        yield host
+
+
+def _answers(host: LanHost, port: int) -> bool:
+    return host.run(["curl", "--silent", "--fail", f"http://{LAN_IPV4}:{port}/health"]).returncode == 0
+
+
+@pytest.fixture(scope="session")
+def bot(lan: LanHost) -> Iterator[Bot]:
+    """bot1, deployed. ``CLAWFACTORY_KEEP=1`` leaves it running afterwards, for a look at it."""
+    ansible_playbook("site.yml", INVENTORY, "--limit", "bot1").succeeded()
+    yield Bot("bot1", ROOT)
+    if not os.environ.get("CLAWFACTORY_KEEP"):
+        purge = ("--extra-vars", "bot_purge=true")
+        ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "bot1", *purge).succeeded()
+
+
+@pytest.fixture(autouse=True)
+def _logs_on_failure(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Show what the bot's containers said last when a test fails."""
+    before = request.session.testsfailed
+    yield
+    if request.session.testsfailed > before:
+        for part in ("gateway", "egress", "proxy", "controller"):
+            sys.stdout.write(f"--- clawfactory-bot1-{part}\n")
+            subprocess.run(["docker", "logs", "--tail", "20", f"clawfactory-bot1-{part}"], check=False)

@@ -1,0 +1,84 @@
+"""The stages that run the code: unit tests, the container engine, Molecule scenarios, end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from clawfactory_cli.ansible import REPOSITORY, environment, needs_become_password
+
+from .process import program, stream
+from .results import Count, Result, scenario_result, session_result, single
+
+_MOLECULE_CONFIG = ".config/molecule/config.yml"
+# Seconds; several times what each takes, so that only what hangs is ended.
+_UNIT_LIMIT = 900.0
+_ENGINE_LIMIT = 900.0
+_SCENARIO_LIMIT = 1200.0
+_E2E_LIMIT = 1200.0
+
+
+def _pytest(stage: str, directory: str, reports: Path, limit: float, prefix: list[str]) -> Result:
+    report = reports / f"{stage}.xml"
+    command = [*prefix, sys.executable, "-P", "-m", "pytest", directory, f"--junitxml={report}"]
+    variables = {"CLAWFACTORY_REPORT_DIR": str(reports)}
+    finished = stream(command, limit=limit, variables=variables)
+    return session_result(stage, directory, finished.exit_code, report, finished.seconds)
+
+
+def unit(reports: Path) -> list[Result]:
+    """Tests without containers."""
+    return [_pytest("unit", "tests/unit", reports, _UNIT_LIMIT, [])]
+
+
+def engine(_reports: Path) -> list[Result]:
+    """Install and start the container engine of this machine with the project's own role."""
+    # An inventory of its own: the operator's may name machines that no test should touch.
+    command = [program("ansible-playbook"), "playbooks/host.yml", "-i", "tests/runner/inventory.yml", "-l", "bot1"]
+    if needs_become_password():
+        command.append("--ask-become-pass")
+    finished = stream(command, limit=_ENGINE_LIMIT)
+    return [single("engine", "playbooks/host.yml", finished.exit_code == 0, finished.seconds)]
+
+
+def as_root(variables: dict[str, str]) -> list[str]:
+    """Prefix for what needs root (the engine, network namespaces): sudo, keeping these variables; nothing for root."""
+    if os.geteuid() == 0:
+        return []
+    # Compiled files of root in the repository would be in its owner's way.
+    kept = {**variables, "PATH": environment()["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    return ["sudo", "-H", "env", *(f"{name}={value}" for name, value in kept.items())]
+
+
+def scenarios() -> list[str]:
+    """Names of the Molecule scenarios, in order."""
+    return sorted(file.parent.name for file in (REPOSITORY / "molecule").glob("*/molecule.yml"))
+
+
+def molecule(reports: Path) -> list[Result]:
+    """Every Molecule scenario in turn."""
+    names = scenarios()
+    if not names:
+        return [Result("molecule", "molecule/", Count(failed=1), failures=("no scenario found",))]
+    return [_scenario(name, reports) for name in names]
+
+
+def _scenario(name: str, reports: Path) -> Result:
+    report = reports / f"{name}.xml"
+    variables = {
+        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+        "CLAWFACTORY_REPORT_DIR": str(reports),
+        # Molecule calls pytest by itself; this is how the report gets its place.
+        "PYTEST_ADDOPTS": f"--junitxml={report}",
+    }
+    base = ["--base-config", _MOLECULE_CONFIG] if (REPOSITORY / _MOLECULE_CONFIG).exists() else []
+    command = [*as_root(variables), program("molecule"), *base, "test", "--scenario-name", name, "--report"]
+    finished = stream(command, limit=_SCENARIO_LIMIT, variables=variables, collect=True)
+    return scenario_result(name, finished.exit_code, finished.lines, report, finished.seconds)
+
+
+def e2e(reports: Path) -> list[Result]:
+    """Tests with real bots on this machine's engine."""
+    prefix = as_root({"CLAWFACTORY_REPORT_DIR": str(reports)})
+    return [_pytest("e2e", "tests/e2e", reports, _E2E_LIMIT, prefix)]

@@ -1,0 +1,23 @@
+"""Check mode on a converged machine says "no change", and makes none."""
+
+from __future__ import annotations
+
+from tests.support.machines import differences, fingerprint
+
+from .conftest import MACHINE, Play
+
+
+def test_check_mode_finds_nothing_to_do_and_does_nothing(play: Play) -> None:
+    before = fingerprint(MACHINE)
+    run = play("site.yml", "--check", "--diff").succeeded()
+    assert run.changed == []
+    assert differences(before, fingerprint(MACHINE)) == []
+
+
+def test_check_mode_of_a_change_tells_it_and_does_nothing(play: Play) -> None:
+    before = fingerprint(MACHINE)
+    wanted = '{"egress_allow_extra": ["changed.example.org"]}'
+    run = play("site.yml", "--limit", "bot1", "--check", "--diff", "--extra-vars", wanted).succeeded()
+    assert run.changed != []
+    assert "changed.example.org" in str(run.report)
+    assert differences(before, fingerprint(MACHINE)) == []

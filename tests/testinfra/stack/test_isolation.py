@@ -1,0 +1,151 @@
+"""From inside bot1's gateway container, nothing of bot2 and nothing of the machine answers.
+
+Every refusal stands beside a proof that the thing is there and answers somebody else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from testinfra.host import Host
+
+from tests.support.polling import wait_for
+
+from .conftest import BOTS, PARTS, Inspect
+
+PORT = 9977
+# A listener on all addresses of the machine, IPv4 and IPv6 in one socket.
+LISTENER = (
+    "import socket\n"
+    "s = socket.create_server(('::', 9977), family=socket.AF_INET6, dualstack_ipv6=True)\n"
+    "while True:\n"
+    "    c, _ = s.accept(); c.sendall(b'machine'); c.close()\n"
+)
+# With bash alone, as an attacker has it: connect and read what the other side says first.
+PROBE = "exec 3<>/dev/tcp/{address}/{port} && head -c 7 <&3"
+
+
+def from_gateway(machine: Host, script: str, bot: str = "bot1") -> str:
+    """What a shell script in a bot's gateway container prints within three seconds."""
+    return machine.run("docker exec clawfactory-%s-gateway timeout 3 bash -c %s", bot, script).stdout
+
+
+@pytest.fixture(scope="module")
+def listener(machine: Host) -> Iterator[None]:
+    """A service of the machine that is open to the world, as somebody's database might be."""
+    machine.check_output("systemd-run --unit cf-listener --collect python3 -c %s", LISTENER)
+    probe = PROBE.format(address="127.0.0.1", port=PORT)
+    wait_for("the listener", lambda: machine.run("timeout 3 bash -c %s", probe).stdout == "machine", 20)
+    yield
+    machine.check_output("systemctl stop cf-listener")
+
+
+@pytest.fixture(scope="module")
+def machine_addresses(machine: Host) -> list[str]:
+    """Every address of every interface of the machine; link-local ones with the zone the gateway would use."""
+    found = []
+    for link in json.loads(machine.check_output("ip -json address")):
+        for entry in link["addr_info"]:
+            zone = "%eth0" if entry["scope"] == "link" else ""
+            if not entry["local"].startswith("127.") and entry["local"] != "::1":
+                found.append(entry["local"] + zone)
+    assert any(":" in address for address in found)
+    assert any(address.startswith("10.213.") for address in found)
+    return found
+
+
+def test_listener_answers_the_machine_itself_on_every_address(
+    machine: Host, listener: None, machine_addresses: list[str]
+) -> None:
+    for address in machine_addresses:
+        if "%" not in address:
+            probe = PROBE.format(address=address, port=PORT)
+            assert machine.run("timeout 3 bash -c %s", probe).stdout == "machine", address
+
+
+def test_listener_answers_a_container_that_is_not_ours(machine: Host, listener: None) -> None:
+    """Docker alone does not close the machine: the default bridge reaches it."""
+    image = machine.check_output("docker inspect --format '{{.Image}}' clawfactory-bot1-gateway")
+    gateway = machine.check_output("docker network inspect --format '{{(index .IPAM.Config 0).Gateway}}' bridge")
+    probe = PROBE.format(address=gateway, port=PORT)
+    done = machine.run("docker run --rm --entrypoint timeout %s 3 bash -c %s", image, probe)
+    assert done.stdout == "machine", done.stderr
+
+
+@pytest.mark.parametrize("bot", BOTS)
+def test_machine_answers_on_none_of_its_addresses(
+    machine: Host, listener: None, machine_addresses: list[str], bot: str
+) -> None:
+    for address in machine_addresses:
+        assert from_gateway(machine, PROBE.format(address=address, port=PORT), bot) == "", address
+        assert (
+            "refused"
+            not in machine.run(
+                "docker exec clawfactory-%s-gateway timeout 3 bash -c %s", bot, PROBE.format(address=address, port=22)
+            ).stderr
+        ), f"{address} says what it does not run"
+
+
+def test_gateway_has_no_ipv6_address_to_start_from(machine: Host, inspect: Inspect) -> None:
+    pid = inspect("bot1", "gateway")["State"]["Pid"]
+    listed = json.loads(machine.check_output("nsenter --target %s --net ip -json -6 address", str(pid)))
+    addresses = [entry["local"] for link in listed for entry in link["addr_info"]]
+    assert [address for address in addresses if address != "::1" and not address.startswith("fe80:")] == []
+
+
+def test_gateway_has_no_default_route(machine: Host, inspect: Inspect) -> None:
+    pid = inspect("bot1", "gateway")["State"]["Pid"]
+    assert machine.check_output("nsenter --target %s --net ip route show default", str(pid)) == ""
+
+
+def other_bots_addresses(inspect: Inspect) -> list[str]:
+    networks = [inspect("bot2", part)["NetworkSettings"]["Networks"] for part in PARTS]
+    return [entry["IPAddress"] for attached in networks for entry in attached.values()]
+
+
+def test_other_bot_answers_its_own_machine(machine: Host, inspect: Inspect) -> None:
+    address = inspect("bot2", "gateway")["NetworkSettings"]["Networks"]["clawfactory-bot2-inside"]["IPAddress"]
+    assert machine.run("curl -s -m 5 http://%s:18789/healthz", address).rc == 0
+
+
+def test_other_bot_answers_on_none_of_its_addresses(machine: Host, inspect: Inspect) -> None:
+    for address in other_bots_addresses(inspect):
+        for port in (18789, 3128, 8080):
+            script = f"curl -s -m 2 --noproxy '*' -o /dev/null -w '%{{http_code}}' http://{address}:{port}/"
+            assert from_gateway(machine, script) == "000", f"{address}:{port}"
+
+
+def test_other_bot_does_not_answer_through_the_egress(machine: Host, inspect: Inspect) -> None:
+    for address in [*other_bots_addresses(inspect), "127.0.0.1", "10.213.0.1", "10.213.0.17"]:
+        script = f"curl -s -m 3 -x http://egress:3128 -o /dev/null -w '%{{http_code}}' http://{address}:18789/"
+        assert from_gateway(machine, script) == "403", address
+
+
+def test_other_bots_names_do_not_resolve(machine: Host) -> None:
+    assert from_gateway(machine, "getent hosts proxy") != ""
+    for name in [f"clawfactory-bot2-{part}" for part in PARTS] + ["bot2-gateway"]:
+        assert from_gateway(machine, f"getent hosts {name}") == ""
+
+
+def test_other_bots_files_are_not_there(machine: Host) -> None:
+    """By name, and by what a search for bot2's token would find."""
+    token = machine.check_output("sed -n s/OPENCLAW_GATEWAY_TOKEN=//p /srv/clawfactory/secrets/bot2/gateway.env")
+    assert from_gateway(machine, "ls /srv /var/run/docker.sock /run/docker.sock 2>/dev/null | grep -v '^$'") == ""
+    found = machine.run(
+        "docker exec clawfactory-bot1-gateway grep -rsl -e %s /home /etc /run /srv /tmp /var", token
+    ).stdout
+    assert found == ""
+    mine = machine.check_output("sed -n s/OPENCLAW_GATEWAY_TOKEN=//p /srv/clawfactory/secrets/bot1/gateway.env")
+    assert (
+        "/run/secrets/gateway.env"
+        in machine.run("docker exec clawfactory-bot1-gateway grep -rsl -e %s /run", mine).stdout
+    )
+
+
+def test_other_containers_processes_are_not_seen(machine: Host) -> None:
+    seen = from_gateway(machine, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert "openclaw" in seen
+    for foreign in ("squid", "nginx", "uvicorn", "dockerd", "systemd"):
+        assert foreign not in seen

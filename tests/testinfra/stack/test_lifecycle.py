@@ -1,0 +1,86 @@
+"""The playbooks of a bot's life, on one that has a neighbour: only the one that is named is touched."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from testinfra.host import Host
+
+from tests.support.polling import wait_for
+
+from .conftest import PARTS, Inspect, Play
+
+# What a drain of OpenClaw would take is five minutes; the role promises this much, and the rest is Ansible.
+STOP_SECONDS = 20
+ANSIBLE_SECONDS = 15
+# As long as the dead gateway's lease lasts.
+LEASE_SECONDS = 300
+
+
+def states(machine: Host, bot: str) -> dict[str, str]:
+    """State of each part's container."""
+    listing = machine.check_output("docker ps --all --filter label=clawfactory.bot=%s --format '{{json .}}'", bot)
+    rows = [json.loads(line) for line in listing.splitlines()]
+    return {row["Names"].removeprefix(f"clawfactory-{bot}-"): row["State"] for row in rows}
+
+
+def ready(machine: Host, port: int) -> bool:
+    return machine.run("curl --silent --fail --max-time 5 http://127.0.0.1:%s/readyz", str(port)).rc == 0
+
+
+def test_status_shows_every_bot(play: Play) -> None:
+    run = play("playbooks/status.yml").succeeded()
+    assert run.changed == []
+    text = json.dumps(run.report)
+    assert "bot1" in text
+    assert "127.0.0.1:18909" in text
+
+
+def test_stop_ends_within_its_bound_and_touches_no_other_bot(machine: Host, play: Play) -> None:
+    before = time.monotonic()
+    play("playbooks/stop.yml", "--limit", "bot1").succeeded()
+    assert time.monotonic() - before < STOP_SECONDS + ANSIBLE_SECONDS
+    assert states(machine, "bot1") == dict.fromkeys(PARTS, "exited")
+    assert states(machine, "bot2") == dict.fromkeys(PARTS, "running")
+    assert ready(machine, 18909)
+
+
+def test_stop_again_changes_nothing(play: Play) -> None:
+    assert play("playbooks/stop.yml", "--limit", "bot1").succeeded().changed == []
+
+
+def test_start_brings_it_back(machine: Host, play: Play) -> None:
+    play("playbooks/start.yml", "--limit", "bot1").succeeded()
+    assert states(machine, "bot1") == dict.fromkeys(PARTS, "running")
+    assert ready(machine, 18789)
+
+
+def test_killed_gateway_starts_again_without_waiting_for_its_lease(machine: Host, play: Play) -> None:
+    machine.check_output("docker kill --signal KILL clawfactory-bot1-gateway")
+    wait_for("the end of the gateway", lambda: states(machine, "bot1")["gateway"] == "exited", 20)
+    before = time.monotonic()
+    play("playbooks/start.yml", "--limit", "bot1").succeeded()
+    assert ready(machine, 18789)
+    assert time.monotonic() - before < LEASE_SECONDS / 3
+
+
+def test_crashed_gateway_comes_back_by_itself(machine: Host, inspect: Inspect) -> None:
+    """Killed from the machine's side, as the kernel does it when memory runs out: Docker's restart policy applies."""
+    restarts = inspect("bot1", "gateway")["RestartCount"]
+    machine.check_output("kill -KILL %s", str(inspect("bot1", "gateway")["State"]["Pid"]))
+    wait_for("a restart", lambda: inspect("bot1", "gateway")["RestartCount"] > restarts, 30)
+    wait_for("a ready gateway", lambda: ready(machine, 18789), LEASE_SECONDS / 3, every=1)
+
+
+def test_restart_makes_a_new_process_in_the_same_container(machine: Host, play: Play, inspect: Inspect) -> None:
+    before = inspect("bot1", "gateway")
+    play("playbooks/restart.yml", "--limit", "bot1").succeeded()
+    after = inspect("bot1", "gateway")
+    assert after["Id"] == before["Id"]
+    assert after["State"]["StartedAt"] != before["State"]["StartedAt"]
+    assert ready(machine, 18789)
+
+
+def test_deploy_after_all_that_changes_nothing(play: Play) -> None:
+    assert play("site.yml").succeeded().changed == []

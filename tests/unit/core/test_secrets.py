@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clawfactory_core import names
+from clawfactory_core import secrets as core
+from clawfactory_core.errors import InvalidInput
+from clawfactory_core.secrets import SecretsRequest, apply_secrets, plan_secrets, read_env, require_values
+
+RECIPIENT = "age1" + "q" * 58
+OTHER_RECIPIENT = "age1" + "p" * 58
+IDENTITY = "AGE-SECRET-KEY-1MADEUPFORTHETEST"
+KEY = "sk-ant-0123456789abcdef"
+TOKEN = "3f9c27a1e84b5d06F1C2A7938E4D5B60"
+
+
+def make_pair() -> tuple[str, str]:
+    return IDENTITY, RECIPIENT
+
+
+def no_pair() -> tuple[str, str]:
+    raise AssertionError("a key pair was made")
+
+
+@pytest.fixture
+def root(tmp_path, ownership) -> Path:
+    return tmp_path
+
+
+def ask(root: Path, bot: str = "bot1", values: dict | None = None, used: tuple[str, ...] = (), **more):
+    return SecretsRequest(root, bot, values or {}, used, gateway_uid=20001, controller_uid=30001, **more)
+
+
+def env(root: Path, path: str, bot: str = "bot1") -> dict[str, str]:
+    return read_env(root / "secrets" / bot / path)
+
+
+def everything(root: Path) -> dict[str, tuple[bytes, int]]:
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_missing_tokens_are_generated_and_agree(root):
+    plan = apply_secrets(ask(root), make_pair)
+    assert plan.generated == [*core.TOKENS, "snapshot.key"]
+    gateway, controller = env(root, "gateway.env"), env(root, "controller.env")
+    assert set(gateway) == {"OPENCLAW_GATEWAY_TOKEN", "CLAWFACTORY_AGENT_TOKEN"}
+    assert gateway["CLAWFACTORY_AGENT_TOKEN"] == controller["CONTROLLER_AGENT_TOKEN"]
+    assert controller.pop("CONTROLLER_AGE_RECIPIENT") == RECIPIENT
+    tokens = {*gateway.values(), *controller.values()}
+    assert len(tokens) == 4 and all(len(bytes.fromhex(token)) == 16 for token in tokens)
+    assert env(root, "run/gateway.env") == gateway
+
+
+def test_rerun_changes_nothing(root):
+    request = ask(root, values={"ANTHROPIC_API_KEY": KEY}, used=("ANTHROPIC_API_KEY",))
+    apply_secrets(request, make_pair)
+    before = everything(root)
+    plan = apply_secrets(request, no_pair)
+    assert (plan.changed, plan.generated, plan.recipient) == (False, [], RECIPIENT)
+    assert everything(root) == before
+
+
+def test_plan_writes_nothing(root):
+    assert plan_secrets(ask(root), make_pair).changed
+    assert list(root.iterdir()) == []
+
+
+def test_files_are_private(root, ownership):
+    apply_secrets(ask(root), make_pair)
+    wanted = {
+        "secrets": (0, 0, 0o700),
+        "secrets/tokens.env": (0, 0, 0o600),
+        "secrets/bot1": (0, 0, 0o700),
+        "secrets/bot1/gateway.env": (0, 0, 0o600),
+        "secrets/bot1/controller.env": (0, 0, 0o600),
+        "secrets/bot1/snapshot.key": (0, 0, 0o600),
+        "secrets/bot1/run": (0, 0, 0o700),
+        "secrets/bot1/run/gateway.env": (20001, 20001, 0o400),
+        "secrets/bot1/run/controller.env": (30001, 30001, 0o400),
+    }
+    found = {path: (*ownership.of(root / path), stat.S_IMODE((root / path).stat().st_mode)) for path in wanted}
+    assert found == wanted
+
+
+@pytest.mark.parametrize("token", core.TOKENS)
+def test_token_of_the_inventory_wins_everywhere(root, token):
+    apply_secrets(ask(root), make_pair)
+    plan = apply_secrets(ask(root, values={token: TOKEN}), no_pair)
+    assert plan.changed and plan.generated == []
+    in_gateway, in_controller = core.TOKENS[token]
+    assert not in_gateway or env(root, "run/gateway.env")[in_gateway] == TOKEN
+    assert not in_controller or env(root, "run/controller.env")[in_controller] == TOKEN
+    assert read_env(root / "secrets/tokens.env")[f"BOT1_{token}"] == TOKEN
+    assert not apply_secrets(ask(root), no_pair).changed
+
+
+def test_key_of_the_inventory_wins_and_is_kept_without_it(root):
+    used = ("ANTHROPIC_API_KEY",)
+    apply_secrets(ask(root, values={"ANTHROPIC_API_KEY": "old"}, used=used), make_pair)
+    apply_secrets(ask(root, values={"ANTHROPIC_API_KEY": KEY}, used=used), make_pair)
+    assert env(root, "run/gateway.env")["ANTHROPIC_API_KEY"] == KEY
+    plan = apply_secrets(ask(root, used=used), make_pair)
+    assert not plan.changed and "ANTHROPIC_API_KEY" in plan.available
+
+
+def test_empty_value_of_the_inventory_does_not_erase_the_key(root):
+    used = ("ANTHROPIC_API_KEY",)
+    apply_secrets(ask(root, values={"ANTHROPIC_API_KEY": KEY}, used=used), make_pair)
+    empty = ask(root, values={"ANTHROPIC_API_KEY": ""}, used=used)
+    require_values(empty, {"ANTHROPIC_API_KEY": "provider anthropic"})
+    assert not apply_secrets(empty, make_pair).changed
+
+
+def test_provider_that_leaves_takes_its_key_out_of_the_container_only(root):
+    values = {"ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": "sk-other"}
+    apply_secrets(ask(root, values=values, used=tuple(values)), make_pair)
+    before = core.generations(root, "bot1")
+    apply_secrets(ask(root, values=values, used=("OPENAI_API_KEY",)), make_pair)
+    assert "ANTHROPIC_API_KEY" not in env(root, "run/gateway.env")
+    assert env(root, "run/gateway.env")["OPENAI_API_KEY"] == "sk-other"
+    assert env(root, "gateway.env")["ANTHROPIC_API_KEY"] == KEY
+    after = core.generations(root, "bot1")
+    assert after["gateway"] != before["gateway"] and after["controller"] == before["controller"]
+
+
+def test_operator_tokens_never_reach_the_gateway(root):
+    values = {"CONTROLLER_TOKEN": TOKEN, "NODE_OPTIONS": "--inspect"}
+    apply_secrets(ask(root, values=values), make_pair)
+    for path in ("gateway.env", "run/gateway.env"):
+        assert not {name for name in env(root, path) if name.startswith("CONTROLLER")}
+    assert "NODE_OPTIONS" not in env(root, "run/gateway.env")
+
+
+@pytest.mark.parametrize("weak", ["", "changeme", "0" * 32, TOKEN[:31], TOKEN + "g", TOKEN * 5, " " + TOKEN, TOKEN + "\n"])
+@pytest.mark.parametrize("token", core.TOKENS)
+def test_weak_token_is_refused_without_showing_it(root, token, weak):
+    with pytest.raises(InvalidInput) as caught:
+        apply_secrets(ask(root, values={token: weak}), make_pair)
+    assert token in str(caught.value)
+    assert not weak.strip() or weak.strip() not in str(caught.value)
+    assert not (root / "secrets/bot1").exists()
+
+
+def test_shared_token_is_refused(root):
+    with pytest.raises(InvalidInput, match="the same") as caught:
+        apply_secrets(ask(root, values={"CONTROLLER_TOKEN": TOKEN, "OPENCLAW_GATEWAY_TOKEN": TOKEN}), make_pair)
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", [str.lower, str.upper])
+def test_token_that_the_bot_already_holds_is_refused_for_the_operator(root, form):
+    apply_secrets(ask(root), make_pair)
+    held = env(root, "gateway.env")["OPENCLAW_GATEWAY_TOKEN"]
+    before = everything(root)
+    with pytest.raises(InvalidInput, match="the same") as caught:
+        apply_secrets(ask(root, values={"CONTROLLER_TOKEN": form(held)}), make_pair)
+    assert held not in str(caught.value).lower()
+    assert everything(root) == before
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\tb", "a\x00b", "a\x7f", "a\x85b", "a\u2028b", "a\ud800", 7, None])
+def test_value_that_is_not_one_line_is_refused(root, value):
+    with pytest.raises(InvalidInput, match="'OPENAI_API_KEY' has to be one line") as caught:
+        apply_secrets(ask(root, values={"OPENAI_API_KEY": value}), make_pair)
+    assert "b" not in str(value) or str(value) not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["openai", "1KEY", "A-B", "A B", "", "KEY\n", "KEY=X"])
+def test_name_that_is_no_environment_name_is_refused(root, name):
+    with pytest.raises(InvalidInput, match="environment name"):
+        apply_secrets(ask(root, values={name: "x"}), make_pair)
+
+
+@given(st.text())
+def test_accepted_values_come_back_as_they_were(value):
+    request = ask(Path("/nonexistent"), values={"OPENAI_API_KEY": value})
+    try:
+        core._check_values(request)
+    except InvalidInput as error:
+        assert len(value) < 8 or value not in str(error)
+        return
+    text = core.format_env({"A": "1", "OPENAI_API_KEY": value, "Z": "2"})
+    lines = dict(line.split("=", 1) for line in text.encode().decode().splitlines())
+    assert lines == {"A": "1", "OPENAI_API_KEY": value, "Z": "2"}
+
+
+def test_missing_keys_are_all_listed(root):
+    wanted = {"SLACK_BOT_TOKEN": "channel slack", "OPENAI_API_KEY": "provider openai", "GEMINI_API_KEY": "provider google"}
+    with pytest.raises(InvalidInput) as caught:
+        require_values(ask(root, values={"GEMINI_API_KEY": KEY, "OPENAI_API_KEY": ""}), wanted)
+    text = str(caught.value)
+    assert "SLACK_BOT_TOKEN (for channel slack)" in text and "OPENAI_API_KEY (for provider openai)" in text
+    assert "GEMINI_API_KEY" not in text and KEY not in text
+
+
+def test_key_pair_is_never_replaced(root):
+    apply_secrets(ask(root), make_pair)
+    private = root / "secrets/bot1/snapshot.key"
+    kept = private.read_bytes()
+    private.chmod(0o644)
+    plan = apply_secrets(ask(root), no_pair)
+    assert plan.changed and private.read_bytes() == kept
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+
+
+def test_private_key_taken_off_the_machine_is_not_made_again(root):
+    apply_secrets(ask(root), make_pair)
+    (root / "secrets/bot1/snapshot.key").unlink()
+    plan = apply_secrets(ask(root), no_pair)
+    assert (plan.changed, plan.recipient) == (False, RECIPIENT)
+
+
+def test_private_key_without_public_one_is_refused(root):
+    apply_secrets(ask(root), make_pair)
+    (root / "secrets/bot1/snapshot.pub").unlink()
+    before = everything(root)
+    with pytest.raises(InvalidInput, match="age-keygen -y") as caught:
+        apply_secrets(ask(root), no_pair)
+    assert IDENTITY not in str(caught.value)
+    assert everything(root) == before
+
+
+@pytest.mark.parametrize("damaged", ["", "age1short", IDENTITY])
+def test_damaged_public_key_is_refused_without_showing_it(root, damaged):
+    apply_secrets(ask(root), make_pair)
+    (root / "secrets/bot1/snapshot.pub").write_text(damaged)
+    with pytest.raises(InvalidInput, match=r"snapshot\.pub") as caught:
+        apply_secrets(ask(root), no_pair)
+    assert not damaged or damaged not in str(caught.value)
+
+
+def test_control_mode_keeps_no_private_key(root):
+    request = ask(root, snapshot_key="control", snapshot_recipient=OTHER_RECIPIENT)
+    plan = apply_secrets(request, no_pair)
+    assert (plan.recipient, "snapshot.key" in plan.generated) == (OTHER_RECIPIENT, False)
+    assert not (root / "secrets/bot1/snapshot.key").exists()
+    assert env(root, "run/controller.env")["CONTROLLER_AGE_RECIPIENT"] == OTHER_RECIPIENT
+    assert not apply_secrets(request, no_pair).changed
+
+
+def test_control_mode_leaves_a_private_key_that_is_there(root):
+    apply_secrets(ask(root), make_pair)
+    kept = (root / "secrets/bot1/snapshot.key").read_bytes()
+    apply_secrets(ask(root, snapshot_key="control", snapshot_recipient=OTHER_RECIPIENT), no_pair)
+    assert (root / "secrets/bot1/snapshot.key").read_bytes() == kept
+
+
+@pytest.mark.parametrize("recipient", ["", "age1", RECIPIENT + "q", RECIPIENT + "\n", RECIPIENT.upper(), IDENTITY])
+def test_control_mode_refuses_what_is_no_recipient(root, recipient):
+    with pytest.raises(InvalidInput, match="secrets_snapshot_recipient") as caught:
+        apply_secrets(ask(root, snapshot_key="control", snapshot_recipient=recipient), no_pair)
+    assert IDENTITY not in str(caught.value)
+    assert not (root / "secrets/bot1").exists()
+
+
+def test_registry_holds_every_bot_and_forgets_one(root):
+    for bot in ("bot1", "bot1-b", "2nd"):
+        apply_secrets(ask(root, bot), make_pair)
+        assert not apply_secrets(ask(root, bot), make_pair).changed
+    registry = root / "secrets/tokens.env"
+    assert len(read_env(registry)) == 3 * len(core.TOKENS)
+    assert core.remembers_secrets(root, "bot1")
+    assert core.forget_secrets(root, "bot1")
+    assert {names.env_prefix(bot) for bot in ("bot1-b", "2nd")} == {
+        next(line.removesuffix(token) for token in core.TOKENS if line.endswith(token)) for line in read_env(registry)
+    }
+    assert not core.forget_secrets(root, "bot1") and not core.remembers_secrets(root, "bot1")
+
+
+def test_registry_keeps_lines_of_others_and_comments_do_not_stop_it(root):
+    (root / "secrets").mkdir()
+    (root / "secrets/tokens.env").write_text("# note\n\nBOT9_CONTROLLER_TOKEN=x\n")
+    apply_secrets(ask(root), make_pair)
+    assert read_env(root / "secrets/tokens.env")["BOT9_CONTROLLER_TOKEN"] == "x"
+
+
+@pytest.mark.parametrize("text", ["OK=1\n" + KEY, "OK=1\n" + KEY + "=1", "OK=1\nexport " + KEY])
+def test_damaged_file_is_named_by_line_without_its_text(root, text):
+    apply_secrets(ask(root), make_pair)
+    path = root / "secrets/bot1/gateway.env"
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match=r"gateway\.env line 2") as caught:
+        apply_secrets(ask(root), make_pair)
+    assert KEY not in str(caught.value) and path.read_text() == text
+
+
+def test_file_that_is_not_text_is_refused(root):
+    path = root / "f.env"
+    path.write_bytes(b"A=\xff\xfe")
+    with pytest.raises(InvalidInput, match="not UTF-8"):
+        read_env(path)
+
+
+def test_nothing_printable_of_a_plan_holds_a_value(root):
+    values = {"OPENAI_API_KEY": KEY, "CONTROLLER_TOKEN": TOKEN}
+    request = ask(root, values=values, used=("OPENAI_API_KEY",))
+    plan = apply_secrets(request, make_pair)
+    shown = f"{request!r} {plan!r} {plan.files!r} {plan.files.diff()} {plan.generated} {plan.available}"
+    held = {*env(root, "gateway.env").values(), *env(root, "controller.env").values(), IDENTITY} - {RECIPIENT}
+    assert len(held) == 6
+    assert [value for value in held if value in shown] == []
+
+
+def test_generations_are_empty_before_the_first_run(root):
+    assert core.generations(root, "bot1") == {"gateway": "", "controller": ""}
