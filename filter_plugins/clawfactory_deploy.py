@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "module_utils"))
 
 from clawfactory_core import allocation, container, machines, status  # noqa: E402 - not installed on every control node
 from clawfactory_core.errors import CoreError  # noqa: E402
-from clawfactory_core.machine import check_ports_free  # noqa: E402
+from clawfactory_core.machine import check_ports_free, refuse_bot  # noqa: E402
 
 _IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 
@@ -47,6 +47,11 @@ def image_reference(image: Mapping[str, Any], *parts: str) -> str:
     return f"{image['name']}:{version}{total.hexdigest()[:12]}"
 
 
+def image_with_reference(image: Mapping[str, Any], *parts: str) -> dict[str, Any]:
+    """The definition of an image with its ``reference``."""
+    return {**image, "reference": image_reference(image, *parts)}
+
+
 def place(
     bot: str, machine: Mapping[str, Any], mates: list[str], hostvars: Mapping[str, Any], root: str, pool: str
 ) -> dict[str, Any]:
@@ -57,6 +62,7 @@ def place(
     """
     taken = dict(machine["allocations"])
     try:
+        refuse_bot(bot, machine)
         for name in mates:
             ports = _wanted_ports(name, hostvars[name])
             request = allocation.AllocationRequest(root=Path(root), bot=name, pool=pool, **ports)
@@ -94,6 +100,23 @@ def workspace_mounts(entries: list[dict[str, str]], approved: str, workspace: st
     ]
 
 
+def rendered_is_current(files: list[Mapping[str, Any]], rendered: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the machine has every file exactly so, by what ``clawfactory_machine_info`` saw of it.
+
+    :param files: as for ``clawfactory_files``, each with content, owner, group and mode.
+    """
+    return all(
+        rendered.get(item["path"])
+        == {
+            "sha256": hashlib.sha256(item["content"].encode()).hexdigest(),
+            "mode": item["mode"],
+            "owner": int(item["owner"]),
+            "group": int(item["group"]),
+        }
+        for item in files
+    )
+
+
 def missing_networks(bot: Mapping[str, Any], engine: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A bot's networks that the engine lacks or has otherwise."""
     compared = ("subnet", "internal", "bridge")
@@ -124,6 +147,8 @@ class FilterModule:
             "clawfactory_place": place,
             "clawfactory_workspace_mounts": workspace_mounts,
             "clawfactory_missing_networks": missing_networks,
+            "clawfactory_rendered_is_current": rendered_is_current,
+            "clawfactory_image": image_with_reference,
             "clawfactory_mates": machines.mates,
             "clawfactory_status": status.bot_status,
             "clawfactory_status_facts": status_facts,

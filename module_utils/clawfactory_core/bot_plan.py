@@ -103,10 +103,12 @@ class Reader:
     known: tuple[str, ...] = field(default=())
 
     def refuse(self, value: object, why: str) -> InvalidInput:
+        """Error that names bot, variable, value, and why; never pass a value that may be a secret."""
         shown = value if isinstance(value, str) else json.dumps(value, default=str, sort_keys=True)
         return InvalidInput(f"bot '{self.bot}': {self.variable}: {str(shown)[:120]!r}: {why}")
 
     def unknown(self, value: object) -> InvalidInput:
+        """Error for a name that is not one of the known ones; lists them."""
         near = difflib.get_close_matches(str(value), self.known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "use one of these"
         return self.refuse(value, f"not known; known are {', '.join(self.known)}; {hint}")

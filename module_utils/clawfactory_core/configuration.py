@@ -51,6 +51,7 @@ class GatewaySettings:
 
     @property
     def egress_url(self) -> str:
+        """The only way out of the gateway's network."""
         return f"http://{self.egress_address}:{self.egress_port}"
 
 
@@ -159,7 +160,7 @@ def _parse_overrides(reader: Reader, raw: object) -> dict[str, Any]:
 
 def _check_plugins(reader: Reader, plugins: object) -> None:
     """The two lists of plugins are joined with ours, so they have to be lists."""
-    rule = "plugins and plugins.load are mappings, plugins.load.paths and plugins.deny lists of text; leave out the rest"
+    rule = "plugins and plugins.load are mappings, plugins.load.paths and plugins.deny lists of text; correct them"
     load = plugins.get("load", {}) if isinstance(plugins, Mapping) else None
     if not isinstance(plugins, Mapping) or not isinstance(load, Mapping):
         raise reader.refuse("plugins", rule)

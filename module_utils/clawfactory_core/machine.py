@@ -16,7 +16,7 @@ from typing import Any
 from .adapters.engine_socket import EngineSocket, EngineUnavailable
 from .allocation import describe, read_allocations
 from .errors import Conflict, CoreError, InvalidInput
-from .files import FileSpec, plan_files
+from .files import FileSpec, digest, plan_files
 from .layout import bot_specs, machine_specs
 from .secrets import generations, read_env
 from .workspace import workspace_entries
@@ -59,6 +59,7 @@ def describe_machine(
         "approved": {path.parent.name: approved(path) for path in root.glob("bot_repos/*/approved")},
         "secrets": {path.name: describe_secrets(root, path.name) for path in root.glob("secrets/*") if path.is_dir()},
         "units": enabled_units(),
+        "rendered": rendered_files(root),
         "firewall_bridges": firewall_bridges(),
         "listening": listening_ports(),
         "public_addresses": public_addresses(),
@@ -86,6 +87,15 @@ def check_machine(machine: Mapping[str, Any], minimum_memory_mb: int, minimum_di
             f"{machine['disk_free_mb']} MiB are free below clawfactory_root, host_minimum_disk_mb asks for "
             f"{minimum_disk_mb}; free some space or lower the variable (the images take about 3 GiB)"
         )
+
+
+def refuse_bot(bot: str, machine: Mapping[str, Any]) -> None:
+    """:raises Conflict: the bot is locked, or its approved workspace cannot be bound into a container."""
+    if bot in machine["locked"]:
+        raise Conflict(f"{bot} is locked, its file in locks/ below clawfactory_root says why; unlock it first")
+    problem = machine["approved"].get(bot, {}).get("error")
+    if problem:
+        raise Conflict(f"{bot}: {problem}")
 
 
 def check_ports_free(
@@ -162,6 +172,24 @@ def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
     """Names (never values) that a bot's gateway file holds, and when the containers' copies were written."""
     held = read_env(root / "secrets" / bot / "gateway.env")
     return {"names": sorted(name for name, value in held.items() if value), "generations": generations(root, bot)}
+
+
+_RENDERED = ("egress/*/*.conf", "proxy/*/*.conf", "bot_repos/*/config/openclaw.json")
+
+
+def rendered_files(root: Path) -> dict[str, dict[str, Any]]:
+    """Digest, mode, owner and group of every configuration file that roles render, by path."""
+    found = {}
+    for path in (path for pattern in _RENDERED for path in root.glob(pattern)):
+        if path.is_file() and not path.is_symlink():
+            state = path.stat()
+            found[str(path)] = {
+                "sha256": digest(path.read_bytes()),
+                "mode": f"{state.st_mode & 0o7777:04o}",
+                "owner": state.st_uid,
+                "group": state.st_gid,
+            }
+    return found
 
 
 def enabled_units() -> list[str]:

@@ -23,9 +23,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
+        self._answer("")
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.posted[self._path()] = json.loads(raw) if raw else None
+        self._answer("POST ")
+
+    def do_DELETE(self) -> None:
+        self.server.requests.append(f"DELETE {self._path()}")
+        self._answer("DELETE ")
+
+    def _path(self) -> str:
+        return self.path.partition("?")[0].removeprefix(API)
+
+    def _answer(self, method: str) -> None:
         time.sleep(self.server.delay)
-        path = self.path.partition("?")[0].removeprefix(API)
-        status, body = self.server.answers.get(path, (404, {"message": "page not found"}))
+        status, body = self.server.answers.get(method + self._path(), (404, {"message": "page not found"}))
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         try:
             self.send_response(status)
@@ -40,7 +54,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class EngineServer(socketserver.ThreadingUnixStreamServer):
-    """``answers`` maps a path without API prefix and query to ``(status, JSON value or bytes)``."""
+    """``answers`` maps a path without API prefix and query to ``(status, JSON value or bytes)``.
+
+    Other methods than GET come before the path: ``"POST /containers/create"``; their JSON is kept in ``posted``.
+    """
 
     daemon_threads = True
 
@@ -48,6 +65,7 @@ class EngineServer(socketserver.ThreadingUnixStreamServer):
         super().__init__(str(path), _Handler)
         self.answers: dict[str, tuple[int, Any]] = {}
         self.requests: list[str] = []
+        self.posted: dict[str, Any] = {}
         self.delay = 0.0
 
 

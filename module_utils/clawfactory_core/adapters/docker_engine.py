@@ -34,6 +34,8 @@ def run_once(image: str, command: list[str], *, user: str, mount: tuple[Path, st
             mem_limit="2g",
             pids_limit=256,
             init=True,
+            # Whatever the engine's default driver is: the SDK reads back no other.
+            log_config={"type": "json-file"},
             tmpfs={"/tmp": "rw,exec,size=256m,mode=1777", "/home/node/.cache": "rw,size=64m,mode=1777"},  # noqa: S108 - in the container
             volumes={str(mount[0]): {"bind": mount[1], "mode": "ro"}},
             stdout=True,
@@ -43,6 +45,6 @@ def run_once(image: str, command: list[str], *, user: str, mount: tuple[Path, st
     except ContainerError as error:
         printed = error.stderr.decode("utf-8", "replace") if isinstance(error.stderr, bytes) else str(error.stderr)
         raise CoreError(printed.strip()) from error
-    except (APIError, DockerException) as error:
+    except (APIError, DockerException, OSError) as error:  # the last is what the SDK's HTTP client raises
         raise CoreError(f"the Docker engine refused to run {command[0]} in {image}: {error}") from error
     return str(output.decode("utf-8", "replace"))

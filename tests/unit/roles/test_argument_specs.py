@@ -18,6 +18,10 @@ _KEY = re.compile(r"^([a-z]\w*):")
 _OPTIONAL = re.compile(r"^# ([a-z]\w*): \S")
 
 
+def prefixes(role: str) -> tuple[str, ...]:
+    return PREFIXES.get(role, (f"{role}_",))
+
+
 def defaults_text(role: str) -> str:
     return (ROLES / role / "defaults" / "main.yml").read_text(encoding="utf-8")
 
@@ -28,7 +32,8 @@ def defaults(role: str) -> dict[str, Any]:
 
 def optional_names(role: str) -> set[str]:
     """Variables without a default, which the file shows as a comment: ``# gateway_port: 18789``."""
-    return {match[1] for line in defaults_text(role).splitlines() if (match := _OPTIONAL.match(line))}
+    found = {match[1] for line in defaults_text(role).splitlines() if (match := _OPTIONAL.match(line))}
+    return {name for name in found if name.startswith(prefixes(role))}
 
 
 def specifications(role: str) -> dict[str, dict[str, Any]]:
@@ -81,18 +86,15 @@ def test_every_default_has_a_comment_above_it(role):
     lines = defaults_text(role).splitlines()
     keys = {match[1]: number for number, line in enumerate(lines) if (match := _KEY.match(line))}
     assert set(keys) == set(defaults(role))
-    bare = [name for name, number in keys.items() if not is_explained(lines[:number])]
-    assert bare == []
-
-
-def is_explained(above: list[str]) -> bool:
-    return bool(above) and above[-1].startswith("# ") and not _OPTIONAL.match(above[-1])
+    shown = tuple(f"# {name}:" for name in optional_names(role))
+    explained = [name for name, number in keys.items() if lines[number - 1].startswith("# ")]
+    for_others = [name for name in explained if lines[keys[name] - 1].startswith(shown)]
+    assert (sorted(set(keys) - set(explained)), for_others) == ([], [])
 
 
 @pytest.mark.parametrize("role", NAMES)
 def test_variables_begin_with_the_role_they_belong_to(role):
-    prefixes = PREFIXES.get(role, (f"{role}_",))
-    assert [name for name in options(role) if not name.startswith(prefixes)] == []
+    assert [name for name in options(role) if not name.startswith(prefixes(role))] == []
 
 
 @pytest.mark.parametrize("role", NAMES)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PLUGIN = ROOT / "filter_plugins" / "clawfactory_bot.py"
+PLACE = {"port": 18789, "proxy_address": "10.213.0.4", "egress_address": "10.213.0.2"}
+
+pytest.importorskip("ansible", reason="needs ansible-core, as on the control node")
+from ansible.errors import AnsibleFilterError  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def filters():
+    spec = importlib.util.spec_from_file_location("clawfactory_bot", PLUGIN)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FilterModule().filters()
+
+
+def test_the_filters_that_roles_use(filters):
+    assert set(filters) == {
+        "clawfactory_bot_plan", "clawfactory_openclaw_config", "clawfactory_require_keys",
+        "clawfactory_machine", "clawfactory_leader",
+    }  # fmt: skip
+
+
+def test_the_plan_is_plain_data(filters):
+    plan = filters["clawfactory_bot_plan"]({"bot_providers": ["anthropic"]}, "bot1")
+    assert json.loads(json.dumps(plan)) == plan
+    assert plan["required_env"] == {"ANTHROPIC_API_KEY": "provider anthropic"}
+
+
+def test_the_configuration_is_text(filters):
+    text = filters["clawfactory_openclaw_config"]({"bot_providers": ["kimi"]}, "bot1", **PLACE)
+    config = json.loads(text)
+    assert config["models"]["providers"]["moonshot"]["baseUrl"] == "https://api.moonshot.ai/v1"
+    assert config["proxy"]["proxyUrl"] == "http://10.213.0.2:3128"
+
+
+def test_numbers_may_come_as_text(filters):
+    """Templated numbers are text wherever Jinja did not run natively."""
+    variables = {}
+    text = filters["clawfactory_openclaw_config"](variables, "bot1", **{**PLACE, "port": "18789", "egress_port": "3128"})
+    assert text == filters["clawfactory_openclaw_config"](variables, "bot1", **PLACE)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("clawfactory_bot_plan", [{"bot_providers": ["antropic"]}, "bot1"]),
+        ("clawfactory_require_keys", [{"bot_providers": ["anthropic"]}, "bot1", []]),
+        ("clawfactory_machine", [{}]),
+        ("clawfactory_leader", [[], {}, "bot1"]),
+    ],
+)
+def test_errors_are_the_cores_own_words(filters, name, arguments):
+    with pytest.raises(AnsibleFilterError) as caught:
+        filters[name](*arguments)
+    assert caught.value.__suppress_context__
+    assert "Traceback" not in str(caught.value)
+    assert len(str(caught.value)) > 20
+
+
+def test_required_keys_that_are_there(filters):
+    names = filters["clawfactory_require_keys"]({"bot_channels": ["slack"]}, "bot1", ["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"])
+    assert names == ["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]
+
+
+def test_leader_and_machine(filters):
+    hosts = {name: {"inventory_hostname": name, "ansible_connection": "local"} for name in ("bot1", "bot2")}
+    assert filters["clawfactory_machine"](hosts["bot2"]) == "localhost"
+    assert filters["clawfactory_leader"](["bot1", "bot2"], hosts, "bot2") == "bot1"
+
+
+def test_ansible_finds_and_runs_them(tmp_path):
+    """Through Ansible itself: its own text types, hostvars, and the message an operator sees."""
+    (tmp_path / "hosts.yml").write_text(
+        "bots:\n  hosts:\n"
+        "    bot1: {ansible_connection: local, bot_providers: [kimi, {name: ollama}], bot_channels: [slack]}\n"
+        "    bot2: {ansible_connection: local, bot_providers: ['{{ typo }}'], typo: antropic}\n"
+        "    bot3: {ansible_host: Far.example.org}\n"
+    )
+    (tmp_path / "play.yml").write_text(
+        "- hosts: bots\n  gather_facts: false\n  connection: local\n  tasks:\n"
+        "    - ansible.builtin.copy:\n"
+        f"        dest: '{tmp_path}/{{{{ inventory_hostname }}}}.json'\n"
+        "        content: \"{{ {'plan': hostvars[inventory_hostname] | clawfactory_bot_plan(inventory_hostname),"
+        " 'leader': ansible_play_hosts_all | clawfactory_leader(hostvars, inventory_hostname),"
+        " 'config': hostvars[inventory_hostname] | clawfactory_openclaw_config(inventory_hostname, port=18789,"
+        " proxy_address='10.0.0.4', egress_address='10.0.0.2')} | to_json }}\"\n"
+    )
+    command = [
+        sys.executable, "-m", "ansible", "playbook", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml"),
+    ]  # fmt: skip
+    environment = {
+        "ANSIBLE_FILTER_PLUGINS": str(PLUGIN.parent), "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "ANSIBLE_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8",
+        "ANSIBLE_NOCOLOR": "1",
+    }  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    result = json.loads((tmp_path / "bot1.json").read_text())
+    assert result["plan"]["default_model"] == "moonshot/kimi-k2.7-code"
+    assert result["plan"]["host_ports"] == [11434]
+    assert result["leader"] == "bot1"
+    assert json.loads(result["config"])["channels"]["slack"]["mode"] == "socket"
+    assert json.loads((tmp_path / "bot3.json").read_text())["leader"] == "bot3"
+    assert "bot 'bot2': bot_providers: 'antropic': not known; known are anthropic" in " ".join(done.stdout.split() + done.stderr.split())
+    assert not (tmp_path / "bot2.json").exists()
