@@ -88,6 +88,7 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """Names under which playbooks call them."""
         return {
             "clawfactory_bot_plan": bot_plan,
             "clawfactory_openclaw_config": openclaw_config,

@@ -47,7 +47,7 @@ EXAMPLES = r"""
 - name: Configure
   clawfactory_config:
     directory: /srv/clawfactory/bot_repos/bot1/config
-    content: "{{ bot_plan | clawfactory_openclaw_config }}"
+    content: "{{ lookup('ansible.builtin.file', 'openclaw.json') }}"
     uid: 20001
     image: clawfactory-gateway:2026.9.6
     remembered: /srv/clawfactory/build/validated

@@ -75,7 +75,7 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "origin": {"type": "path", "required": True},
         "approved": {"type": "path", "required": True},
         "template": {"type": "path", "required": True},
-        "remote": {"type": "str", "default": ""},
+        "remote": {"type": "str", "default": "", "no_log": True},  # may hold a login
         "owner": {"type": "int", "required": True},
     }
 

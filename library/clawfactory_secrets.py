@@ -26,11 +26,6 @@ options:
     type: list
     elements: str
     default: []
-  required:
-    description: Names that need a value; each a dictionary C(name), C(wanted_by).
-    type: list
-    elements: dict
-    default: []
   gateway_uid:
     description: User id that reads the gateway's runtime copy.
     type: int
@@ -93,7 +88,6 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "bot": {"type": "str", "required": True},
         "values": {"type": "dict", "default": {}, "no_log": True},
         "used": {"type": "list", "elements": "str", "default": []},
-        "required": {"type": "list", "elements": "dict", "default": []},
         "gateway_uid": {"type": "int", "required": True},
         "controller_uid": {"type": "int", "required": True},
         "snapshot_key": {"type": "str", "choices": ["machine", "control"], "default": "machine", "no_log": False},
@@ -122,7 +116,6 @@ def run(module: AnsibleModule) -> dict[str, object]:
         snapshot_key=options["snapshot_key"],
         snapshot_recipient=options["snapshot_recipient"],
     )
-    secrets.require_values(request, {item["name"]: item["wanted_by"] for item in options["required"]})
     if module.check_mode:
         # A key pair is not made for a look; the recipient is not known before there is one.
         plan = secrets.plan_secrets(request, lambda: ("", "age1-generated-when-applied"))

@@ -82,7 +82,9 @@ def read_allocations(root: Path) -> dict[str, dict[str, Any]]:
     if isinstance(schema, int) and schema > SCHEMA:
         raise CoreError(f"{path} has schema {schema}, this version reads {SCHEMA}; update ClawFactory")
     bots: dict[str, dict[str, Any]] | None = data.get("bots") if schema == SCHEMA else None
-    if not isinstance(bots, dict) or not all(isinstance(entry, dict) and _KEYS <= set(entry) for entry in bots.values()):
+    if not isinstance(bots, dict) or not all(
+        isinstance(entry, dict) and set(entry) >= _KEYS for entry in bots.values()
+    ):
         raise CoreError(f"{path} does not hold bots and their slots; restore it from a backup")
     return bots
 
@@ -166,7 +168,9 @@ def _host_ports(request: AllocationRequest) -> list[int]:
     wrong = next((port for port in request.host_ports if not 1 <= port <= 65535), None)
     if wrong is not None:
         # One such number would keep the firewall of all bots from loading.
-        raise InvalidInput(f"{request.bot}: port {wrong} of the machine is not between 1 and 65535; correct the base_url")
+        raise InvalidInput(
+            f"{request.bot}: port {wrong} of the machine is not between 1 and 65535; correct the base_url"
+        )
     return sorted(set(request.host_ports))
 
 

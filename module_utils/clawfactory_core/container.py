@@ -23,7 +23,7 @@ def is_current(container: Mapping[str, Any], live: Mapping[str, Any] | None, ima
 
     :param images: tag to image id on the engine.
     """
-    if live is None or live["status"] != container.get("status", "running"):
+    if live is None or live["status"] != "running":
         return False
     wanted_networks = {entry["name"]: entry["ipv4_address"] for entry in container["networks"]}
     return bool(

@@ -10,6 +10,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from .adapters.git_repo import run_git
 from .errors import CoreError
@@ -100,15 +101,21 @@ def _make_approved(request: RepositoryRequest) -> None:
         workspace_entries(checkout)
     except CoreError as error:
         shutil.rmtree(checkout, ignore_errors=True)
-        raise CoreError(f"{request.bot}: cannot make the approved checkout from {_without_login(source)}: {error}") from error
+        text = _without_login(f"cannot make the approved checkout from {source}: {error}", source)
+        raise CoreError(f"{request.bot}: {text}") from None  # the cause may show the login
     if request.approved.exists():
         request.approved.rmdir()
     _finish(checkout, request.approved, owner=request.owner, public=True)
 
 
-def _without_login(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url
+def _without_login(text: str, url: str) -> str:
+    """``text`` without what stands before the ``@`` in ``url``; git repeats it in some of its messages."""
+    login, at, _ = url.partition("://")[2].rpartition("@")
+    user, _, password = login.partition(":")
+    for piece in (f"{login}@", f"{user}@", password, unquote(password)) if at else ():
+        # A shorter password is in ordinary words too.
+        text = text.replace(piece, "") if piece.endswith("@") or len(piece) > 3 else text
+    return text
 
 
 def _fresh(path: Path) -> Path:

@@ -141,22 +141,6 @@ def plan_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> Secret
     return SecretsPlan(plan_files(specs), generated, sorted(key for key, value in gateway.items() if value), recipient)
 
 
-def require_values(request: SecretsRequest, required: Mapping[str, str]) -> None:
-    """Refuse a bot whose providers or channels lack a key, before anything is changed.
-
-    :param required: env name to who wants it.
-    :raises InvalidInput: lists every missing name.
-    """
-    kept = read_env(request.root / "secrets" / request.bot / "gateway.env")
-    missing = [name for name in required if not request.values.get(name) and not kept.get(name)]
-    if missing:
-        lines = "; ".join(f"{name} (for {required[name]})" for name in missing)
-        raise InvalidInput(
-            f"{request.bot}: no value for {lines}. Put it into 'secrets_env' of {request.bot} in the inventory, encrypted "
-            "with ansible-vault, or take the provider or channel out of bot_providers or bot_channels (docs/api-keys.md)"
-        )
-
-
 def apply_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> SecretsPlan:
     """Plan and write under the machine's lock: the registry is shared by its bots."""
     with _registry_lock(request.root):

@@ -24,13 +24,9 @@ MODEL_KEY = "only-the-stand-in-takes-this-one"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_machine() -> None:
-    """These tests own the name bot1: they must not take over a bot that somebody uses."""
+def _root() -> None:
     if os.geteuid() != 0:
         pytest.exit("the end-to-end tests make network namespaces and read the bot's tokens: run them as root", 2)
-    config = ROOT / "bot_repos" / "bot1" / "config" / "openclaw.json"
-    if config.exists() and "standin" not in json.loads(config.read_text()).get("models", {}).get("providers", {}):
-        pytest.exit(f"bot1 on this machine is somebody's ({config} knows no stand-in model); test elsewhere", 2)
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +46,13 @@ def _answers(host: LanHost, port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def bot(lan: LanHost) -> Iterator[Bot]:
-    """bot1, deployed. ``CLAWFACTORY_KEEP=1`` leaves it running afterwards, for a look at it."""
-    ansible_playbook("site.yml", INVENTORY, "--limit", "bot1").succeeded()
-    yield Bot("bot1", ROOT)
+    """e2e, deployed. ``CLAWFACTORY_KEEP=1`` leaves it running afterwards, for a look at it."""
+    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e").succeeded()
+    slot = json.loads((ROOT / "allocations.json").read_text())["bots"]["e2e"]
+    yield Bot("e2e", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
     if not os.environ.get("CLAWFACTORY_KEEP"):
-        purge = ("--extra-vars", "bot_purge=true")
-        ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "bot1", *purge).succeeded()
+        purge = ("--extra-vars", "remove_purge=true remove_confirm=e2e")
+        ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "e2e", *purge).succeeded()
 
 
 @pytest.fixture(autouse=True)
@@ -65,5 +62,5 @@ def _logs_on_failure(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.session.testsfailed > before:
         for part in ("gateway", "egress", "proxy", "controller"):
-            sys.stdout.write(f"--- clawfactory-bot1-{part}\n")
-            subprocess.run(["docker", "logs", "--tail", "20", f"clawfactory-bot1-{part}"], check=False)
+            sys.stdout.write(f"--- clawfactory-e2e-{part}\n")
+            subprocess.run(["docker", "logs", "--tail", "20", f"clawfactory-e2e-{part}"], check=False)

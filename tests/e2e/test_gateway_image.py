@@ -1,6 +1,6 @@
 """The gateway image as the role runs it: read-only, without capabilities, with a user of its own.
 
-Takes the image of bot1's gateway, or the one named by CLAWFACTORY_TEST_GATEWAY_IMAGE.
+Takes the image of e2e's gateway, or the one named by CLAWFACTORY_TEST_GATEWAY_IMAGE.
 """
 
 import json
@@ -39,9 +39,9 @@ def image() -> str:
     named = os.environ.get("CLAWFACTORY_TEST_GATEWAY_IMAGE")
     if named:
         return named
-    found = docker("inspect", "--format", "{{.Config.Image}}", "clawfactory-bot1-gateway")
+    found = docker("inspect", "--format", "{{.Config.Image}}", "clawfactory-e2e-gateway")
     if found.returncode != 0:
-        pytest.skip("no gateway of bot1 here, and CLAWFACTORY_TEST_GATEWAY_IMAGE is not set")
+        pytest.skip("no gateway of e2e here, and CLAWFACTORY_TEST_GATEWAY_IMAGE is not set")
     return found.stdout.strip()
 
 
@@ -54,7 +54,7 @@ class Bot:
     name: str = field(default_factory=lambda: f"gwi-{uuid.uuid4().hex[:8]}")
 
     def __post_init__(self) -> None:
-        for part in ("state/workspace/bot1_save", "save", "config", "secrets"):
+        for part in ("state/workspace/e2e_save", "save", "config", "secrets"):
             (self.root / part).mkdir(parents=True)
         (self.root / "config" / "openclaw.json").write_text(CONFIG)
         self.secrets(f"OPENCLAW_GATEWAY_TOKEN={TOKEN}\nODD=a\"b $(id) `x` 'q' \n")
@@ -78,7 +78,7 @@ class Bot:
 
     @property
     def installed(self) -> Path:
-        return self.root / "state" / "installed" / "bot1_save"
+        return self.root / "state" / "installed" / "e2e_save"
 
     def run(
         self, *command: str, options: tuple[str, ...] = (), timeout: float = 120
@@ -87,11 +87,11 @@ class Bot:
 
     def options(self) -> list[str]:
         hard = ["--read-only", "--user", f"{UID}:{UID}", "--cap-drop", "ALL", "--init", "--pids-limit", "512"]
-        hard += ["--security-opt", "no-new-privileges", "--hostname", "bot1-gateway", "--name", self.name]
+        hard += ["--security-opt", "no-new-privileges", "--hostname", "e2e-gateway", "--name", self.name]
         hard += ["--tmpfs", f"/tmp:exec,uid={UID}", "--tmpfs", f"/home/node/.cache:uid={UID}"]
-        mounts = ["state:/home/node/.openclaw", "save:/home/node/.openclaw/workspace/bot1_save:ro"]
+        mounts = ["state:/home/node/.openclaw", "save:/home/node/.openclaw/workspace/e2e_save:ro"]
         mounts += ["config:/etc/openclaw:ro", "secrets:/run/secrets:ro"]
-        env = ["CLAWFACTORY_BOT=bot1", "OPENCLAW_CONFIG_PATH=/etc/openclaw/openclaw.json", "OPENCLAW_CONFIG_READONLY=1"]
+        env = ["CLAWFACTORY_BOT=e2e", "OPENCLAW_CONFIG_PATH=/etc/openclaw/openclaw.json", "OPENCLAW_CONFIG_READONLY=1"]
         env += ["OPENCLAW_STATE_DIR=/home/node/.openclaw"]
         return (
             hard + [word for m in mounts for word in ("-v", f"{self.root}/{m}")] + [w for e in env for w in ("-e", e)]
@@ -126,12 +126,13 @@ def test_the_gateway_gets_ready_with_packages_and_secrets(bot):
     while docker("exec", bot.name, "/opt/clawfactory/bin/gateway-healthcheck").returncode != 0:
         assert time.monotonic() < deadline, docker("logs", bot.name)
         time.sleep(1)
-    environ = docker("exec", bot.name, "sh", "-c", 'tr "\\0" "\\n" < /proc/7/environ').stdout.splitlines()
+    show = 'tr "\\0" "\\n" < /proc/$(pgrep -o -f openclaw-gateway)/environ'
+    environ = docker("exec", bot.name, "sh", "-c", show).stdout.splitlines()
     assert "ODD=a\"b $(id) `x` 'q' " in environ
-    assert "NODE_PATH=/home/node/.openclaw/installed/bot1_save/node_modules" in environ
+    assert "NODE_PATH=/home/node/.openclaw/installed/e2e_save/node_modules" in environ
     path = next(line for line in environ if line.startswith("PATH=")).removeprefix("PATH=").split(":")
     assert path[0] == "/opt/clawfactory/bin"
-    assert path[-1] == "/home/node/.openclaw/installed/bot1_save/node_modules/.bin"
+    assert path[-1] == "/home/node/.openclaw/installed/e2e_save/node_modules/.bin"
     assert TOKEN not in json.dumps(json.loads(docker("inspect", bot.name).stdout))
     health = docker("exec", bot.name, "openclaw", "health", "--json")
     assert health.returncode == 0, health.stderr
@@ -163,7 +164,7 @@ def test_start_refuses_missing_and_unreadable_secrets(bot):
     assert (missing.returncode, "is missing" in missing.stderr) == (78, True)
 
 
-@pytest.mark.parametrize("name", ["", "../bot1", "Bot", "-bot"])
+@pytest.mark.parametrize("name", ["", "../e2e", "Bot", "-bot"])
 def test_start_refuses_a_wrong_bot_name(bot, name):
     done = bot.run(options=("-e", f"CLAWFACTORY_BOT={name}"))
     assert done.returncode == 78
@@ -188,7 +189,7 @@ def test_packages_are_installed_once_and_again_when_something_changes(bot):
     changed = bot.run(*INSTALLER, options=offline)
     assert changed.returncode == 1
     assert changed.stderr.splitlines()[-1].startswith(
-        "clawfactory: packages of bot1_save were not installed: npm ci ended"
+        "clawfactory: packages of e2e_save were not installed: npm ci ended"
     )
     assert (bot.installed / "node_modules/is-number").is_dir(), "the packages before stay where they are"
     assert bot.run(*INSTALLER).returncode == 0
@@ -328,7 +329,7 @@ def test_hostile_manifests_are_refused(bot, text):
     (bot.root / "save" / "package.json").write_text(text)
     done = bot.run(*INSTALLER, options=("--network", "none"))
     assert done.returncode == 78, done
-    assert done.stderr.startswith("clawfactory: packages of bot1_save were not installed: ")
+    assert done.stderr.startswith("clawfactory: packages of e2e_save were not installed: ")
     assert len(done.stderr) < 1000
 
 

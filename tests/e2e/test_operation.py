@@ -19,7 +19,7 @@ def configuration(bot: Bot) -> str:
 
 def test_second_deploy_changes_nothing(bot: Bot) -> None:
     started = bot.inspect("gateway")["State"]["StartedAt"]
-    run = ansible_playbook("site.yml", INVENTORY, "--limit", "bot1").succeeded()
+    run = ansible_playbook("site.yml", INVENTORY, "--limit", "e2e").succeeded()
     assert run.changed == []
     assert bot.inspect("gateway")["State"]["StartedAt"] == started
 
@@ -27,11 +27,11 @@ def test_second_deploy_changes_nothing(bot: Bot) -> None:
 def test_configuration_that_openclaw_refuses_changes_nothing(bot: Bot) -> None:
     before, container = configuration(bot), bot.inspect("gateway")
     bad = json.dumps({"gateway_config": {"gateway": {"controlUi": {"enabled": "perhaps"}}}})
-    run = ansible_playbook("site.yml", INVENTORY, "--limit", "bot1", "--extra-vars", bad)
+    run = ansible_playbook("site.yml", INVENTORY, "--limit", "e2e", "--extra-vars", bad)
     assert run.returncode == 2
-    message = run.failures["bot1"]
+    message = run.failures["e2e"]
     assert "gateway.controlUi.enabled" in message, message
-    assert "bot1" in message, message
+    assert "e2e" in message, message
     assert "gateway_config" in message, message
     assert configuration(bot) == before
     after = bot.inspect("gateway")

@@ -56,12 +56,14 @@ class Bot:
     :param root: ``clawfactory_root``.
     :param gateway_port: published port of the gateway on 127.0.0.1.
     :param controller_port: published port of the controller on 127.0.0.1.
+    :param uid: user id of its gateway.
     """
 
     name: str
     root: Path
     gateway_port: int = 18789
     controller_port: int = 8080
+    uid: int = 20001
     host: str = field(default="127.0.0.1", repr=False)
 
     @property

@@ -1,7 +1,7 @@
 """File ownership in tests: the kernel's where the tests run as root, else kept beside the files.
 
-Code under test gives files to root and to bots' user ids, which only root may do. An unprivileged run remembers what was
-asked for by inode and shows it to ``os.lstat``; everything else stays the operating system's.
+Code under test gives files to root and to bots' user ids, which only root may do. An unprivileged run remembers what
+was asked for by inode and shows it to ``os.lstat``; everything else stays the operating system's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 
 import pytest
+
+StrPath = str | os.PathLike[str]
 
 
 class Ownership:
@@ -34,12 +36,14 @@ class RecordedOwnership(Ownership):
         monkeypatch.setattr(os, "chown", self._chown)
         monkeypatch.setattr(os, "fchown", lambda descriptor, uid, gid: self._record(os.fstat(descriptor), uid, gid))
 
-    def _shown(self, path, *, dir_fd=None):
+    def _shown(self, path: StrPath, *, dir_fd: int | None = None) -> os.stat_result:
         found = self._lstat(path, dir_fd=dir_fd)
         owner = self._owners.get((found.st_dev, found.st_ino))
         return os.stat_result((*found[:4], *owner, *found[6:10])) if owner else found
 
-    def _chown(self, path, uid, gid, *, dir_fd=None, follow_symlinks=True):
+    def _chown(
+        self, path: StrPath, uid: int, gid: int, *, dir_fd: int | None = None, follow_symlinks: bool = True
+    ) -> None:
         found = os.stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
         self._record(found, uid, gid)
 

@@ -35,6 +35,9 @@ def run_git(directory: Path, *arguments: str, uid: int) -> str:
         import git
     except ImportError as error:
         raise MissingDependency("git") from error
+    if not directory.is_dir():
+        # GitPython would run git where the process happens to be.
+        raise CoreError(f"git {arguments[0]}: {directory} is not a directory")
     command: Any = git.Git(str(directory))
     command.update_environment(**ENVIRONMENT)
     try:

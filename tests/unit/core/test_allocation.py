@@ -4,6 +4,7 @@ import ipaddress
 import json
 import multiprocessing
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -242,4 +243,4 @@ def test_addresses_lie_in_their_networks_and_are_single(tmp_path):
 
 def test_user_ids_of_full_machines_do_not_meet():
     firsts = sorted(allocation._UIDS.values())
-    assert all(later - earlier >= 256 for earlier, later in zip(firsts, firsts[1:], strict=False))
+    assert all(later - earlier >= 256 for earlier, later in pairwise(firsts))

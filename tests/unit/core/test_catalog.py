@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from clawfactory_core import catalog, endpoints
 from clawfactory_core.catalog import CHANNELS, PROVIDERS, Channel, Provider
 
@@ -86,7 +87,9 @@ def test_the_document_says_everything_the_table_knows(row):
     section = section_of(row)
     facts = [row.title, *row.hosts, *(key.env for key in keys_of(row)), row.key_url]
     if isinstance(row, Provider):
-        facts += [f"`{alias}`" for alias in row.aliases] + ([f"{row.name}/{row.default_model}"] if row.default_model else [])
+        facts += [f"`{alias}`" for alias in row.aliases] + (
+            [f"{row.name}/{row.default_model}"] if row.default_model else []
+        )
         facts.append(row.base_url)
     missing = [fact for fact in facts if fact not in section]
     assert not missing, f"docs/api-keys.md, section {row.name}, lacks {missing}"

@@ -4,12 +4,20 @@ import copy
 import json
 
 import pytest
-from clawfactory_core import configuration, overrides
-from clawfactory_core.catalog import CHANNELS, PROVIDERS
-from clawfactory_core.configuration import GatewaySettings, missing_keys, parse_bot, render_config, require_keys, to_json
-from clawfactory_core.errors import InvalidInput
 from hypothesis import given
 from hypothesis import strategies as st
+
+from clawfactory_core import configuration, overrides
+from clawfactory_core.catalog import CHANNELS, PROVIDERS
+from clawfactory_core.configuration import (
+    GatewaySettings,
+    missing_keys,
+    parse_bot,
+    render_config,
+    require_keys,
+    to_json,
+)
+from clawfactory_core.errors import InvalidInput
 
 GATEWAY = GatewaySettings(port=18909, proxy_address="10.213.1.4", egress_address="10.213.1.2")
 OWN = {"name": "openai-compatible", "id": "vllm-1", "base_url": "https://llm.example.com:8443/v1/", "model": "qwen3"}
@@ -17,15 +25,6 @@ OWN = {"name": "openai-compatible", "id": "vllm-1", "base_url": "https://llm.exa
 
 def render(variables, gateway=GATEWAY):
     return render_config(parse_bot("bot1", variables), gateway)
-
-
-def refused(variables, *texts):
-    with pytest.raises(InvalidInput) as caught:
-        parse_bot("bot1", variables)
-    message = str(caught.value)
-    for text in ("bot 'bot1'", *variables, *texts):
-        assert text in message
-    return message
 
 
 def secret_values(value, key=""):
@@ -44,7 +43,8 @@ def test_a_bot_without_anything_needs_nothing():
     plan = parse_bot("bot1", {})
     assert plan.to_dict() == {
         "bot": "bot1", "providers": [], "channels": [], "default_model": "", "egress_mode": "allowlist",
-        "egress_hosts": [], "endpoints": [], "egress_endpoints": [], "host_ports": [], "required_env": {}, "optional_env": {}, "used_env": [],
+        "egress_hosts": [], "endpoints": [], "egress_endpoints": [], "host_ports": [],
+        "required_env": {}, "optional_env": {}, "used_env": [],
     }  # fmt: skip
     assert "model" not in render({})["agents"]["defaults"]
 
@@ -88,7 +88,10 @@ def test_kimi_is_moonshot_and_declared_because_its_plugin_is_not_published():
 
 
 def test_an_endpoint_of_ones_own():
-    plan = parse_bot("bot1", {"bot_providers": [{**OWN, "api_key_env": "VLLM_KEY", "models": ["small", {"id": "big", "contextWindow": 9}]}]})
+    plan = parse_bot(
+        "bot1",
+        {"bot_providers": [{**OWN, "api_key_env": "VLLM_KEY", "models": ["small", {"id": "big", "contextWindow": 9}]}]},
+    )
     assert plan.default_model == "vllm-1/qwen3"
     assert plan.egress_hosts == ()
     assert [(one.host, one.port, one.tls, one.kind, one.wanted_by) for one in plan.endpoints] == [
@@ -107,7 +110,9 @@ def test_an_endpoint_of_ones_own():
 
 
 def test_several_endpoints_with_ids_of_their_own():
-    plan = parse_bot("bot1", {"bot_providers": [OWN, {**OWN, "id": "vllm-2", "base_url": "https://two.example.com/v1"}]})
+    plan = parse_bot(
+        "bot1", {"bot_providers": [OWN, {**OWN, "id": "vllm-2", "base_url": "https://two.example.com/v1"}]}
+    )
     assert [one.id for one in plan.providers] == ["vllm-1", "vllm-2"]
     assert plan.egress_hosts == ("two.example.com",)
 
@@ -118,7 +123,10 @@ def test_an_endpoint_under_the_id_of_a_plugin_keeps_openclaw_from_fetching_it():
 
 
 def test_a_plugin_the_operator_wants_is_not_denied():
-    variables = {"bot_providers": ["openrouter"], "gateway_config": {"plugins": {"entries": {"perplexity": {"enabled": True}}}}}
+    variables = {
+        "bot_providers": ["openrouter"],
+        "gateway_config": {"plugins": {"entries": {"perplexity": {"enabled": True}}}},
+    }
     assert "deny" not in render(variables)["plugins"]
     variables["gateway_config"]["plugins"] = {"deny": ["browser"], "load": {"paths": ["/opt/mine"]}}
     variables["bot_channels"] = ["slack"]
@@ -156,7 +164,9 @@ def test_the_exceptions_in_the_egress_roles_own_form():
 
 
 def test_ollama_in_the_internet_needs_a_key():
-    plan = parse_bot("bot1", {"bot_providers": [{"name": "ollama", "base_url": "https://ollama.com", "models": ["gpt-oss:120b"]}]})
+    plan = parse_bot(
+        "bot1", {"bot_providers": [{"name": "ollama", "base_url": "https://ollama.com", "models": ["gpt-oss:120b"]}]}
+    )
     assert [key.env for key in plan.keys] == ["OLLAMA_API_KEY"]
     assert plan.default_model == "ollama/gpt-oss:120b"
     assert plan.egress_hosts == ("ollama.com",)
@@ -193,7 +203,10 @@ def test_the_default_model_may_be_any_providers():
 
 
 def test_allowed_hosts_are_joined_and_do_not_overlap():
-    variables = {"bot_channels": ["slack"], "egress_allow_extra": ["Wiki.slack.com", ".example.org", "a.example.org", "9.9.9.9"]}
+    variables = {
+        "bot_channels": ["slack"],
+        "egress_allow_extra": ["Wiki.slack.com", ".example.org", "a.example.org", "9.9.9.9"],
+    }
     hosts = parse_bot("bot1", variables).egress_hosts
     assert hosts == (".example.org", ".slack-edge.com", ".slack-files.com", ".slack.com", "9.9.9.9")
 
@@ -212,11 +225,22 @@ def test_mode_none_closes_everything_and_open_keeps_the_exceptions():
 def test_missing_keys_are_listed_exactly():
     plan = parse_bot("bot1", {"bot_providers": ["anthropic", "ollama"], "bot_channels": ["slack", "discord"]})
     available = ["SLACK_BOT_TOKEN", "UNRELATED"]
-    assert [key.env for key in missing_keys(plan, available)] == ["ANTHROPIC_API_KEY", "DISCORD_BOT_TOKEN", "SLACK_APP_TOKEN"]
+    assert [key.env for key in missing_keys(plan, available)] == [
+        "ANTHROPIC_API_KEY",
+        "DISCORD_BOT_TOKEN",
+        "SLACK_APP_TOKEN",
+    ]
     with pytest.raises(InvalidInput) as caught:
         require_keys(plan, available)
     message = str(caught.value)
-    for text in ("bot 'bot1'", "secrets_env", "ansible-vault", "provider anthropic", "channel slack", "console.anthropic.com"):
+    for text in (
+        "bot 'bot1'",
+        "secrets_env",
+        "ansible-vault",
+        "provider anthropic",
+        "channel slack",
+        "console.anthropic.com",
+    ):
         assert text in message
     assert "SLACK_BOT_TOKEN" not in message
     assert "UNRELATED" not in message
@@ -246,132 +270,13 @@ def test_keys_that_settings_refer_to_are_needed_too():
     assert plan["used_env"] == sorted(plan["required_env"])
 
 
-# --- refusals
-
-
-@pytest.mark.parametrize("name", ["", "Bot1", "bot_1", "-bot", "bot-", "b" * 41, "bot1/..", "böt"])
-def test_bot_names_that_are_refused(name):
-    with pytest.raises(InvalidInput):
-        parse_bot(name, {})
-
-
-@pytest.mark.parametrize(
-    ("entries", "texts"),
-    [
-        (["antropic"], ["'antropic'", "known are", "moonshot", "openrouter", "did you mean 'anthropic'"]),
-        (["zzz"], ["'zzz'", "known are", "use one of these"]),
-        ("anthropic", ["'anthropic'", "list"]),
-        ([7], ["known are"]),
-        ([{"model": "x"}], ["known are", "model"]),
-        (["openai", "openai"], ["'openai'", "twice"]),
-        (["kimi", "moonshot"], ["'moonshot'", "twice"]),
-        ([OWN, OWN], ["vllm-1", "own 'id'"]),
-        ([{"name": "openai", "modell": "x"}], ["'modell'", "base_url"]),
-        ([{"name": "openai", "model": ""}], ["'model'"]),
-        ([{"name": "openai", "model": 5}], ["'model'"]),
-        ([{"name": "openai", "model": "a b"}], ["'a b'", "white space"]),
-        ([{"name": "openai", "models": ["x"]}], ["'model'"]),
-        ([{"name": "openai", "id": "x"}], ["fixed id"]),
-        ([{"name": "openai", "base_url": "https://x.example"}], ["openai-compatible"]),
-        ([{"name": "openai-compatible", "model": "x"}], ["base_url"]),
-        ([{"name": "openai-compatible", "base_url": "https://x.example/v1"}], ["'model'"]),
-        ([{**OWN, "id": "Bad_Id"}], ["'Bad_Id'", "lower-case"]),
-        ([{**OWN, "id": "anthropic"}], ["'anthropic'"]),
-        ([{**OWN, "id": "kimi"}], ["'kimi'"]),
-        ([{**OWN, "models": []}], ["'models'"]),
-        ([{**OWN, "models": [{"name": "x"}]}], ["'models'"]),
-        ([{**OWN, "models": [{"id": "x", "headers": {"Authorization": "sk-live"}}]}], ["plain text"]),
-        ([{**OWN, "base_url": "http://localhost:8000/v1"}], ["host.docker.internal"]),
-        ([{**OWN, "base_url": "http://169.254.169.254/v1"}], ["metadata"]),
-        ([{**OWN, "base_url": "http://llm.example.com/v1", "api_key_env": "K"}], ["https"]),
-        ([{"name": "ollama", "base_url": "http://host.docker.internal:11434/v1"}], ["'/v1'"]),
-    ],
-)
-def test_providers_that_are_refused(entries, texts):
-    message = refused({"bot_providers": entries}, *texts)
-    assert "sk-live" not in message
-
-
-@pytest.mark.parametrize("env", ["sk-live-123", "lower", "OPENCLAW_GATEWAY_TOKEN", "CLAWFACTORY_AGENT_TOKEN", "PATH", "NODE_OPTIONS", "A\n"])
-def test_a_name_for_the_key_that_is_refused_is_not_repeated(env):
-    message = refused({"bot_providers": [{**OWN, "api_key_env": env}]}, "api_key_env", "secrets_env")
-    assert env not in message
-
-
-@pytest.mark.parametrize("url", ["https://me:hunter2@llm.example.com/v1", "https://me:hun/ter2@llm.example.com/v1"])
-def test_a_login_in_a_url_is_not_repeated(url):
-    message = refused({"bot_providers": [{**OWN, "base_url": url}]})
-    assert "hun" not in message
-
-
-@pytest.mark.parametrize(
-    ("entries", "texts"),
-    [
-        (["discrod"], ["'discrod'", "known are discord, slack, telegram", "did you mean 'discord'"]),
-        (["discord", {"name": "discord"}], ["twice"]),
-        ([{"name": "discord", "token": "x"}], ["'token'", "secrets_env"]),
-        ([{"name": "slack", "mode": "http"}], ["'mode'"]),
-        ([{"name": "telegram", "proxy": "http://x"}], ["'proxy'"]),
-        ([{"name": "telegram", "accounts": {"a": {"proxy": "http://x"}}}], ["egress"]),
-        ([{"name": "telegram", "webhookSecret": "hunter2"}], ["secrets_env"]),
-        ([{"name": "telegram", "groups": {123: {}}}], ["quotes"]),
-    ],
-)
-def test_channels_that_are_refused(entries, texts):
-    assert "hunter2" not in refused({"bot_channels": entries}, *texts)
-
-
-@pytest.mark.parametrize(
-    ("variables", "texts"),
-    [
-        ({"egress_mode": "closed"}, ["'closed'", "allowlist, open, none"]),
-        ({"egress_mode": False}, ["allowlist, open, none"]),
-        ({"egress_allow_extra": "example.org"}, ["list"]),
-        ({"egress_allow_extra": ["*.example.org"]}, ["'*.example.org'", "'.example.org'"]),
-        ({"egress_allow_extra": [5]}, ["5"]),
-        ({"bot_default_model": "openai/gpt-5.5"}, ["'openai/gpt-5.5'", "bot_providers is empty"]),
-        ({"bot_default_model": 5}, ["5"]),
-        ({"gateway_config": ["x"]}, ["mapping"]),
-        ({"gateway_config": {"gateway": {"auth": {"mode": "none"}}}}, ["'gateway.auth'", "OPENCLAW_GATEWAY_TOKEN"]),
-        ({"gateway_config": {"proxy": None}}, ["'proxy'", "egress_allow_extra"]),
-        ({"gateway_config": {"mcp": {"servers": {"x": {"env": {"API_TOKEN": "hunter2"}}}}}}, ["API_TOKEN", "secrets_env"]),
-        ({"gateway_config": {"logging": {True: 1}}}, ["logging.True", "quotes"]),
-        ({"gateway_config": {"plugins": None}}, ["plugins"]),
-        ({"gateway_config": {"plugins": {"load": None}}}, ["plugins"]),
-        ({"gateway_config": {"plugins": {"load": {"paths": "x"}}}}, ["plugins"]),
-        ({"gateway_config": {"plugins": {"deny": [1]}}}, ["plugins"]),
-        ({"gateway_config": {"plugins": {"entries": None}}}, ["plugins"]),
-    ],
-)
-def test_other_values_that_are_refused(variables, texts):
-    assert "hunter2" not in refused(variables, *texts)
-
-
-def test_a_default_model_has_to_be_declared():
-    variables = {"bot_providers": [OWN], "bot_default_model": "vllm-1/other"}
-    with pytest.raises(InvalidInput, match="bot_default_model: 'vllm-1/other'.*declares qwen3"):
-        parse_bot("bot1", variables)
-    with pytest.raises(InvalidInput, match="names no provider of this bot; possible are vllm-1/"):
-        parse_bot("bot1", {**variables, "bot_default_model": "openai/gpt-5.5"})
-
-
-@pytest.mark.parametrize("origin", ["bot.example.org", "https://x/y", "*", "https://x y", 5])
-def test_origins_that_are_refused(origin):
-    gateway = GatewaySettings(1, "10.0.0.4", "10.0.0.2", allowed_origins=(origin,))
-    with pytest.raises(InvalidInput, match="gateway_allowed_origins"):
-        render({}, gateway)
-
-
-def test_a_sandbox_mode_that_openclaw_does_not_know():
-    with pytest.raises(InvalidInput, match=r"gateway_sandbox_mode: 'on'.*known are off, non-main, all"):
-        render({}, GatewaySettings(1, "10.0.0.4", "10.0.0.2", sandbox_mode="on"))
-
-
 # --- the rendered configuration
 
 
 def test_what_isolates_the_gateway():
-    config = render({}, GatewaySettings(18909, "10.213.1.4", "10.213.1.2", allowed_origins=("https://bot.example.org",)))
+    config = render(
+        {}, GatewaySettings(18909, "10.213.1.4", "10.213.1.2", allowed_origins=("https://bot.example.org",))
+    )
     assert config["$include"] == "./operator.json5"
     assert config["proxy"] == {"enabled": True, "loopbackMode": "gateway-only", "proxyUrl": "http://10.213.1.2:3128"}
     assert config["agents"]["defaults"] == {"sandbox": {"mode": "off"}, "workspace": "/home/node/.openclaw/workspace"}
@@ -438,7 +343,15 @@ def test_variables_are_not_changed():
 
 PATHS = st.sampled_from(
     [path.replace("*", "discord") for path in overrides.PROTECTED]
-    + ["gateway", "channels", "agents.defaults", "secrets", "logging.level", "channels.discord.dmPolicy", "ui.seamColor"]
+    + [
+        "gateway",
+        "channels",
+        "agents.defaults",
+        "secrets",
+        "logging.level",
+        "channels.discord.dmPolicy",
+        "ui.seamColor",
+    ]
     + ["gateway.terminal.enabled", "channels.discord", "models.providers.moonshot.baseUrl", "plugins.entries.x.enabled"]
 )
 LEAVES = st.none() | st.booleans() | st.sampled_from(["off", "none", "http://evil.example:3128"]) | st.just({})
@@ -478,7 +391,9 @@ def test_sandbox_mode_and_workspace_are_parameters():
 
 
 def test_bot_variables_that_are_none_mean_nothing():
-    variables = dict.fromkeys(("bot_providers", "bot_channels", "bot_default_model", "egress_allow_extra", "gateway_config"))
+    variables = dict.fromkeys(
+        ("bot_providers", "bot_channels", "bot_default_model", "egress_allow_extra", "gateway_config")
+    )
     assert parse_bot("bot1", variables) == parse_bot("bot1", {})
 
 

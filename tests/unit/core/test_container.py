@@ -74,11 +74,6 @@ def test_tag_moved_to_another_image_is_seen():
     assert not is_current(WANTED, live(), {})
 
 
-def test_stopped_container_is_current_where_that_is_wanted():
-    wanted = {**WANTED, "status": "exited"}
-    assert is_current(wanted, live(status="exited", spec=spec_digest(wanted)), IMAGES)
-
-
 @pytest.mark.parametrize("key", WANTED)
 def test_every_wanted_attribute_is_in_the_digest(key):
     changed = copy.deepcopy(WANTED)

@@ -40,7 +40,9 @@ def test_table_is_accepted_by_nft(count):
 
 def test_table_is_stable():
     assert render_table(iter(BOTS)) == render_table(BOTS)
-    reordered = [{"bridges": dict(reversed(item["bridges"].items())), "host_ports": item["host_ports"]} for item in BOTS]
+    reordered = [
+        {"bridges": dict(reversed(item["bridges"].items())), "host_ports": item["host_ports"]} for item in BOTS
+    ]
     assert render_table(reordered) == render_table(BOTS)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from clawfactory_core.errors import InvalidInput
 from clawfactory_core.machines import leader, machine_key
 

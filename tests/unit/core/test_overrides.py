@@ -3,9 +3,10 @@ from __future__ import annotations
 import copy
 
 import pytest
-from clawfactory_core import overrides
 from hypothesis import given
 from hypothesis import strategies as st
+
+from clawfactory_core import overrides
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 VALUES = st.recursive(
@@ -90,7 +91,9 @@ def test_references_to_the_environment_are_found(value, names):
     assert overrides.references(value) == names
 
 
-@pytest.mark.parametrize("key", ["apiKey", "token", "botToken", "GITHUB_TOKEN", "clientSecret", "password", "Authorization", "X-Api-Key"])
+@pytest.mark.parametrize(
+    "key", ["apiKey", "token", "botToken", "GITHUB_TOKEN", "clientSecret", "password", "Authorization", "X-Api-Key"]
+)
 @pytest.mark.parametrize("value", ["sk-live-1", "Bearer sk-live-1", "prefix ${A_KEY}", "sk${A_KEY}", 12345])
 def test_a_secret_in_plain_text_is_found(key, value):
     assert overrides.plain_secrets({"a": [{"b": {key: value}}]}) == (f"a.0.b.{key}",)

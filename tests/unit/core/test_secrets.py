@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clawfactory_core import names
 from clawfactory_core import secrets as core
 from clawfactory_core.errors import InvalidInput
-from clawfactory_core.secrets import SecretsRequest, apply_secrets, plan_secrets, read_env, require_values
+from clawfactory_core.secrets import SecretsRequest, apply_secrets, plan_secrets, read_env
 
 RECIPIENT = "age1" + "q" * 58
 OTHER_RECIPIENT = "age1" + "p" * 58
@@ -113,8 +113,8 @@ def test_empty_value_of_the_inventory_does_not_erase_the_key(root):
     used = ("ANTHROPIC_API_KEY",)
     apply_secrets(ask(root, values={"ANTHROPIC_API_KEY": KEY}, used=used), make_pair)
     empty = ask(root, values={"ANTHROPIC_API_KEY": ""}, used=used)
-    require_values(empty, {"ANTHROPIC_API_KEY": "provider anthropic"})
-    assert not apply_secrets(empty, make_pair).changed
+    plan = apply_secrets(empty, make_pair)
+    assert not plan.changed and "ANTHROPIC_API_KEY" in plan.available
 
 
 def test_provider_that_leaves_takes_its_key_out_of_the_container_only(root):
@@ -137,7 +137,9 @@ def test_operator_tokens_never_reach_the_gateway(root):
     assert "NODE_OPTIONS" not in env(root, "run/gateway.env")
 
 
-@pytest.mark.parametrize("weak", ["", "changeme", "0" * 32, TOKEN[:31], TOKEN + "g", TOKEN * 5, " " + TOKEN, TOKEN + "\n"])
+@pytest.mark.parametrize(
+    "weak", ["", "changeme", "0" * 32, TOKEN[:31], TOKEN + "g", TOKEN * 5, " " + TOKEN, TOKEN + "\n"]
+)
 @pytest.mark.parametrize("token", core.TOKENS)
 def test_weak_token_is_refused_without_showing_it(root, token, weak):
     with pytest.raises(InvalidInput) as caught:
@@ -180,23 +182,15 @@ def test_name_that_is_no_environment_name_is_refused(root, name):
 @given(st.text())
 def test_accepted_values_come_back_as_they_were(value):
     request = ask(Path("/nonexistent"), values={"OPENAI_API_KEY": value})
-    try:
-        core._check_values(request)
-    except InvalidInput as error:
-        assert len(value) < 8 or value not in str(error)
+    if not value.isprintable():
+        with pytest.raises(InvalidInput) as caught:
+            core._check_values(request)
+        assert len(value) < 8 or value not in str(caught.value)
         return
+    core._check_values(request)
     text = core.format_env({"A": "1", "OPENAI_API_KEY": value, "Z": "2"})
     lines = dict(line.split("=", 1) for line in text.encode().decode().splitlines())
     assert lines == {"A": "1", "OPENAI_API_KEY": value, "Z": "2"}
-
-
-def test_missing_keys_are_all_listed(root):
-    wanted = {"SLACK_BOT_TOKEN": "channel slack", "OPENAI_API_KEY": "provider openai", "GEMINI_API_KEY": "provider google"}
-    with pytest.raises(InvalidInput) as caught:
-        require_values(ask(root, values={"GEMINI_API_KEY": KEY, "OPENAI_API_KEY": ""}), wanted)
-    text = str(caught.value)
-    assert "SLACK_BOT_TOKEN (for channel slack)" in text and "OPENAI_API_KEY (for provider openai)" in text
-    assert "GEMINI_API_KEY" not in text and KEY not in text
 
 
 def test_key_pair_is_never_replaced(root):

@@ -37,7 +37,7 @@ def test_absent_workspace_has_no_entries(tmp_path):
 def test_link_is_refused(tmp_path, workspace, target):
     (workspace / "AGENTS.md").touch()
     (workspace / "link").symlink_to(target)
-    with pytest.raises(InvalidInput, match="link is a link or special file|link' is a link or special file"):
+    with pytest.raises(InvalidInput, match="link' is a link or special file"):
         workspace_entries(tmp_path)
 
 

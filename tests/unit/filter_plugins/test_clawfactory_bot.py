@@ -47,7 +47,9 @@ def test_the_configuration_is_text(filters):
 def test_numbers_may_come_as_text(filters):
     """Templated numbers are text wherever Jinja did not run natively."""
     variables = {}
-    text = filters["clawfactory_openclaw_config"](variables, "bot1", **{**PLACE, "port": "18789", "egress_port": "3128"})
+    text = filters["clawfactory_openclaw_config"](
+        variables, "bot1", **{**PLACE, "port": "18789", "egress_port": "3128"}
+    )
     assert text == filters["clawfactory_openclaw_config"](variables, "bot1", **PLACE)
 
 
@@ -69,7 +71,9 @@ def test_errors_are_the_cores_own_words(filters, name, arguments):
 
 
 def test_required_keys_that_are_there(filters):
-    names = filters["clawfactory_require_keys"]({"bot_channels": ["slack"]}, "bot1", ["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"])
+    names = filters["clawfactory_require_keys"](
+        {"bot_channels": ["slack"]}, "bot1", ["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]
+    )
     assert names == ["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]
 
 
@@ -111,5 +115,7 @@ def test_ansible_finds_and_runs_them(tmp_path):
     assert result["leader"] == "bot1"
     assert json.loads(result["config"])["channels"]["slack"]["mode"] == "socket"
     assert json.loads((tmp_path / "bot3.json").read_text())["leader"] == "bot3"
-    assert "bot 'bot2': bot_providers: 'antropic': not known; known are anthropic" in " ".join(done.stdout.split() + done.stderr.split())
+    assert "bot 'bot2': bot_providers: 'antropic': not known; known are anthropic" in " ".join(
+        done.stdout.split() + done.stderr.split()
+    )
     assert not (tmp_path / "bot2.json").exists()

@@ -26,7 +26,10 @@ def server(monkeypatch):
         server.answers = {
             "/version": (200, {"ApiVersion": "1.41", "Version": "20.10.24"}),
             "POST /containers/create": (201, {"Id": "c1"}),
-            f"{prefix}/json": (200, {"Id": "c1", "Config": {}, "HostConfig": {"LogConfig": {"Type": "json-file"}}}),
+            f"{prefix}/json": (
+                200,
+                {"Id": "c1", "Config": {"Tty": False}, "HostConfig": {"LogConfig": {"Type": "json-file"}}},
+            ),
             f"POST {prefix}/start": (204, b""),
             f"POST {prefix}/wait": (200, {"StatusCode": 0}),
             f"{prefix}/logs": (200, frame(1, "Config valid\n") + frame(2, "é\n")),
@@ -63,7 +66,7 @@ def test_container_has_no_rights(server: EngineServer):
 def test_failure_says_what_the_command_said(server: EngineServer):
     server.answers["POST /containers/c1/wait"] = (200, {"StatusCode": 1})
     server.answers["/containers/c1/logs"] = (200, frame(2, "gateway: Unrecognized key: bogus\n"))
-    with pytest.raises(CoreError, match="^gateway: Unrecognized key: bogus$"):
+    with pytest.raises(CoreError, match=r"^gateway: Unrecognized key: bogus$"):
         validate()
     assert "DELETE /containers/c1" in server.requests
 

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import http.server
+import os
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from clawfactory_core import repository
+from clawfactory_core.adapters.git_repo import run_git
+from clawfactory_core.errors import CoreError
+from clawfactory_core.machine import commit
+from clawfactory_core.repository import RepositoryRequest, apply_repository, plan_repository
+
+UID = os.geteuid()
+LOGIN = "ghp_0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def same_group(monkeypatch):
+    """The code gives files to user and group of one number, which an unprivileged user may not have."""
+    chown = os.chown
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid, **more: chown(path, uid, os.getegid(), **more))
+
+
+@pytest.fixture
+def template(tmp_path) -> Path:
+    top = tmp_path / "bot_template"
+    (top / "workspace" / "bot_save").mkdir(parents=True)
+    (top / "workspace" / "bot_save" / "package.json").write_text("{}")
+    (top / "workspace" / "AGENTS.md").write_text("hello")
+    (top / "run.sh").write_text("#!/bin/sh\n")
+    (top / "run.sh").chmod(0o755)
+    return top
+
+
+def ask(tmp_path: Path, remote: str = "") -> RepositoryRequest:
+    bot = tmp_path / "bot1"
+    return RepositoryRequest("bot1", bot / "origin.git", bot / "approved", tmp_path / "bot_template", remote, UID)
+
+
+def make(request: RepositoryRequest) -> bool:
+    plan = plan_repository(request)
+    apply_repository(plan)
+    return plan.changed
+
+
+def remote_with(tmp_path: Path, build) -> str:
+    work = tmp_path / "work"
+    (work / "workspace").mkdir(parents=True)
+    build(work / "workspace")
+    for arguments in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        run_git(work, *arguments, uid=UID)
+    return str(work)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_template_becomes_origin_and_checkout(tmp_path, template):
+    request = ask(tmp_path)
+    assert make(request)
+    approved = request.approved
+    assert (approved / "workspace" / "bot1_save" / "package.json").read_text() == "{}"
+    assert not (approved / "workspace" / "bot_save").exists()
+    assert run_git(approved, "rev-parse", "HEAD", uid=UID) == commit(approved)
+    assert run_git(approved, "status", "--porcelain", uid=UID) == ""
+    assert run_git(request.origin, "rev-parse", "main", uid=UID) == commit(approved)
+    assert sorted(path.name for path in request.origin.parent.iterdir()) == ["approved", "origin.git"]
+    assert not make(request)
+
+
+def test_plan_writes_nothing(tmp_path, template):
+    assert plan_repository(ask(tmp_path)).changed
+    assert not (tmp_path / "bot1").exists()
+
+
+def test_checkout_is_readable_for_the_gateway_but_not_its_git_directory(tmp_path, template):
+    request = ask(tmp_path)
+    make(request)
+    approved = request.approved
+    assert {path: mode(approved / path) for path in (".", "workspace", "workspace/AGENTS.md", "run.sh", ".git")} == {
+        ".": 0o755, "workspace": 0o755, "workspace/AGENTS.md": 0o644, "run.sh": 0o755, ".git": 0o700,
+    }  # fmt: skip
+    assert mode(request.origin) == 0o700
+    assert not any(mode(path) & 0o077 for path in request.origin.rglob("*"))
+
+
+def test_existing_checkout_is_never_moved(tmp_path, template):
+    request = ask(tmp_path)
+    make(request)
+    before = commit(request.approved)
+    (template / "workspace" / "AGENTS.md").write_text("newer")
+    assert not make(request)
+    assert commit(request.approved) == before
+
+
+def test_lost_checkout_is_made_again_from_origin(tmp_path, template):
+    request = ask(tmp_path)
+    make(request)
+    before = commit(request.approved)
+    subprocess.run(["rm", "-r", request.approved], check=True)
+    plan = plan_repository(request)
+    assert (plan.make_origin, plan.make_approved) == (False, True)
+    make(request)
+    assert commit(request.approved) == before
+
+
+def test_checkout_directory_with_files_but_no_commit_stays(tmp_path, template):
+    request = ask(tmp_path)
+    request.approved.mkdir(parents=True)
+    (request.approved / "somebody's").write_text("x")
+    with pytest.raises(CoreError, match=f"{request.approved} holds files but no commit"):
+        make(request)
+    assert [path.name for path in request.approved.iterdir()] == ["somebody's"]
+
+
+@pytest.mark.parametrize("left", [".template.partial", ".origin.partial", ".approved.partial"])
+def test_leftovers_of_an_interrupted_run_are_removed(tmp_path, template, left):
+    request = ask(tmp_path)
+    directory = request.origin.parent / left
+    (directory / "objects").mkdir(parents=True)
+    (directory / "stray").write_text("x")
+    make(request)
+    assert sorted(path.name for path in request.origin.parent.iterdir()) == ["approved", "origin.git"]
+    assert not list(request.approved.rglob("stray")) and not list(request.origin.rglob("stray"))
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_interrupted_run_leaves_no_half_repository(tmp_path, template, monkeypatch, step):
+    request = ask(tmp_path)
+    replace, calls = os.replace, []
+
+    def interrupt(source, target):
+        calls.append(target)
+        if len(calls) == step + 1:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make(request)
+    assert request.origin.exists() == (step == 1)
+    assert not request.approved.exists()
+    assert make(request)
+    assert commit(request.approved)
+
+
+def test_remote_is_cloned_without_an_offline_repository(tmp_path):
+    remote = remote_with(tmp_path, lambda workspace: (workspace / "AGENTS.md").write_text("mine"))
+    request = ask(tmp_path, remote)
+    assert make(request)
+    assert (request.approved / "workspace" / "AGENTS.md").read_text() == "mine"
+    assert not request.origin.exists()
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda workspace: (workspace / "link").symlink_to("/etc/passwd"), "link or special file"),
+        (lambda workspace: (workspace / "a:b").write_text("x"), "character in its name"),
+        (lambda workspace: (workspace.rmdir(), workspace.symlink_to("/etc")), "not a directory"),
+    ],
+)
+def test_remote_with_unusable_workspace_is_refused_and_removed(tmp_path, build, said):
+    request = ask(tmp_path, remote_with(tmp_path, build))
+    with pytest.raises(CoreError, match=f"bot1: cannot make the approved checkout from .*{said}"):
+        make(request)
+    assert list(request.approved.parent.iterdir()) == []
+
+
+def test_absent_remote_is_named(tmp_path):
+    with pytest.raises(CoreError, match=f"bot1: cannot make the approved checkout from {tmp_path}/absent"):
+        make(ask(tmp_path, f"{tmp_path}/absent"))
+
+
+@pytest.fixture(params=[401, 403, 404, 500])
+def refusing_server(request):
+    class Refuse(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(request.param)
+
+        def log_message(self, format, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("login", [LOGIN, f"user:{LOGIN}", f"{LOGIN}:x-oauth-basic", f"user:{LOGIN}%40odd"])
+def test_login_of_a_refusing_remote_is_not_shown(tmp_path, refusing_server, login):
+    with pytest.raises(CoreError, match=f"http://{refusing_server}/bot") as caught:
+        make(ask(tmp_path, f"http://{login}@{refusing_server}/bot.git"))
+    assert LOGIN not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://{}@127.0.0.1:1/x", "https://u:{}@127.0.0.1:1/x", "nonsense://{}@h/x",
+                                 "ssh://u:{}@127.0.0.1:1/x", "git://{}@127.0.0.1:1/x"])  # fmt: skip
+def test_login_of_an_unreachable_remote_is_not_shown(tmp_path, url):
+    with pytest.raises(CoreError) as caught:
+        make(ask(tmp_path, url.format(LOGIN)))
+    assert LOGIN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:p@host/bot.git", "https://host/bot.git"),
+        ("https://user:p%40ss@host/bot.git", "https://host/bot.git"),
+        ("https://user@host/bot.git", "https://host/bot.git"),
+        ("https://host/bot.git", "https://host/bot.git"),
+        ("/srv/a@b", "/srv/a@b"),
+        ("git@host:bot.git", "git@host:bot.git"),
+    ],
+)
+def test_login_is_cut_out_of_urls_only(url, shown):
+    assert repository._without_login(f"from {url}", url) == f"from {shown}"
+
+
+def test_decoded_password_is_cut_out_too():
+    assert "p@ss" not in repository._without_login("refused 'p@ss' of user@host", "https://user:p%40ss@host/x")

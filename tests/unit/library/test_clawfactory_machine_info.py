@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from clawfactory_core import machine
+from clawfactory_core.allocation import AllocationRequest, record_allocation
+
+MODULE = "clawfactory_machine_info"
+
+
+@pytest.fixture(autouse=True)
+def no_engine(monkeypatch, tmp_path):
+    engine = machine.EngineSocket(str(tmp_path / "absent.sock"))
+    monkeypatch.setattr(machine, "EngineSocket", lambda: engine)
+
+
+@pytest.fixture(autouse=True)
+def debian(monkeypatch):
+    """The tests run on whatever system a developer has."""
+    monkeypatch.setattr(machine, "read_os_release", lambda path: {"ID": "debian"})
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+
+
+def test_machine_is_returned_and_never_changed(run_module, tmp_path):
+    result = run_module(MODULE, root=str(tmp_path / "srv"), commands=["sh", "no-such-program"])
+    assert result["changed"] is False
+    assert result["machine"]["missing_commands"] == ["no-such-program"]
+    assert result["machine"]["docker"]["available"] is False
+    assert not (tmp_path / "srv").exists()
+
+
+def test_unfit_machine_fails(run_module, tmp_path):
+    result = run_module(MODULE, root=str(tmp_path), minimum_memory_mb=10**9)
+    assert result["failed"] and "host_minimum_memory_mb asks for 1000000000" in result["msg"]
+
+
+@pytest.mark.parametrize(("new_bots", "failed"), [(["bot1"], False), ([], False), (["bot1", "bot2"], True)])
+def test_space_is_asked_for_new_bots_only(run_module, tmp_path, new_bots, failed):
+    record_allocation(AllocationRequest(tmp_path, "bot1", "10.213.0.0/16"))
+    result = run_module(MODULE, root=str(tmp_path), minimum_disk_mb=10**12, new_bots=new_bots)
+    assert bool(result.get("failed")) == failed
+
+
+def test_damaged_allocations_fail_with_their_path(run_module, tmp_path):
+    (tmp_path / "allocations.json").write_text("{")
+    result = run_module(MODULE, root=str(tmp_path))
+    assert result["failed"] and str(tmp_path / "allocations.json") in result["msg"]
