@@ -7,9 +7,9 @@ DOCUMENTATION = r"""
 module: clawfactory_quota
 short_description: Limit what a bot's state may take on disk
 description:
-  - Sets a project quota where the file system enforces one (ext4 mounted with prjquota, XFS with pquota).
-  - Elsewhere it leaves the limit to clawfactory-disk-watch, which stops the bot.
-  - Writes the limit down in both cases, since free space is watched in both.
+  - Writes the limit down for clawfactory-disk-watch, which stops a bot that is over it or leaves too little space free.
+  - Where the file system has project quotas (ext4 mounted with prjquota, XFS with pquota), sets one too, so that a bot
+    runs into the limit instead of being stopped at it.
 options:
   directory:
     description: Where limits are written down, C(<root>/disk).
@@ -59,7 +59,7 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 method:
-  description: V(quota) if the file system enforces the limit, V(watch) if the watcher does.
+  description: V(quota) if the file system enforces the limit too, V(watch) if the watcher alone does.
   returned: when O(state=present)
   type: str
 reason:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.plugins.lookup import LookupBase
 
 DOCUMENTATION = r"""
@@ -36,7 +37,8 @@ class LookupModule(LookupBase):  # type: ignore[misc] # ansible-core has no type
 def _pack(context: list[dict[str, str]]) -> str:
     files = context_files(context)
     name = hashlib.sha256("\0".join(f"{name}={path}" for name, path in files).encode()).hexdigest()[:12]
-    folder = Path(tempfile.mkdtemp(prefix="clawfactory-context-"))
+    # Ansible removes this directory at the end of the run.
+    folder = Path(tempfile.mkdtemp(prefix="clawfactory-context-", dir=constants.DEFAULT_LOCAL_TMP))
     archive = folder / f"{name}.tar.gz"
     with tarfile.open(archive, "w:gz") as target:
         for name, path in files:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ from typing import Any
 
 from .adapters.engine_socket import EngineSocket, EngineUnavailable
 from .allocation import describe, read_allocations
+from .disk import parse_limit, read_mark
 from .errors import Conflict, CoreError, InvalidInput
 from .files import FileSpec, digest, plan_files
 from .layout import bot_specs, machine_specs
@@ -26,6 +28,7 @@ SYSTEMS = ("debian", "ubuntu")
 ARCHITECTURES = ("x86_64", "aarch64")
 LOCAL_CA = Path("/usr/local/share/ca-certificates")
 FIREWALL_TABLE = "clawfactory"
+DISK_WATCH_PID = Path("/run/clawfactory-disk-watch.pid")
 
 
 def describe_machine(
@@ -60,6 +63,8 @@ def describe_machine(
         "secrets": {path.name: describe_secrets(root, path.name) for path in root.glob("secrets/*") if path.is_dir()},
         "units": enabled_units(),
         "rendered": rendered_files(root),
+        "disk": describe_disk(root),
+        "disk_watch": {"digest": _first_line(root / "lib" / ".digest"), "running": _process_lives(DISK_WATCH_PID)},
         "firewall_bridges": firewall_bridges(),
         "listening": listening_ports(),
         "public_addresses": public_addresses(),
@@ -190,6 +195,21 @@ def rendered_files(root: Path) -> dict[str, dict[str, Any]]:
                 "group": state.st_gid,
             }
     return found
+
+
+def describe_disk(root: Path) -> dict[str, Any]:
+    """Disk limit of each bot, and why it was stopped (None: it was not)."""
+    directory = root / "disk"
+    limits = (parse_limit(path.read_text(), str(path)) for path in directory.glob("*.json"))
+    return {
+        limit.bot: {"limit": json.loads(limit.to_json()), "stopped": read_mark(directory, limit.bot)} for limit in limits
+    }
+
+
+def _process_lives(pidfile: Path) -> bool:
+    """Whether the process of a pid file runs, where no init system says so."""
+    pid = _first_line(pidfile)
+    return pid.isdigit() and Path("/proc", pid).is_dir()
 
 
 def enabled_units() -> list[str]:

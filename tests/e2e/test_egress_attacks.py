@@ -1,6 +1,6 @@
 """Attacks on the egress, by somebody who has a shell in the gateway container.
 
-Allowed is exactly one service: the model at its address and port. The same computer has another one that nobody allowed.
+Allowed is exactly one service: the model at its address and port. The same computer has another that nobody allowed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .conftest import FORBIDDEN_PORT, MODEL_PORT
 ALLOWED, FORBIDDEN = f"{LAN_IPV4}:{MODEL_PORT}", f"{LAN_IPV4}:{FORBIDDEN_PORT}"
 REACHED = '{"status": "ok"}'
 SMUGGLED = request(f"http://{FORBIDDEN}/health")
+FIVE = "Content-Length: 5\r\n"
 PORT = 3128
 
 # The forbidden service, and the machine, in every spelling of their addresses; each is tried plain and as a tunnel.
@@ -80,26 +81,26 @@ def answers(bot: Bot, lan: LanHost) -> dict[str, RawAnswer]:
     return send_from(bot, "egress", PORT, ATTACKS)
 
 
-def test_forbidden_service_answers_everybody_else(lan: LanHost):
+def test_forbidden_service_answers_everybody_else(lan: LanHost) -> None:
     assert REACHED in lan.run(["curl", "-sf", f"http://{FORBIDDEN}/health"]).stdout
 
 
 @pytest.mark.parametrize("text", [request(f"http://{ALLOWED}/health"), tunnel(ALLOWED)], ids=["plain", "tunnel"])
-def test_allowed_service_answers(bot: Bot, lan: LanHost, text: str):
+def test_allowed_service_answers(bot: Bot, lan: LanHost, text: str) -> None:
     answer = send_from(bot, "egress", PORT, {"": text})[""]
     assert answer.status == 200
     assert REACHED in answer.text
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attack_is_refused_by_squid(answers: dict[str, RawAnswer], name: str):
+def test_attack_is_refused_by_squid(answers: dict[str, RawAnswer], name: str) -> None:
     answer = answers[name]
     assert answer.status in {400, 403}, answer.text
     assert "X-Squid-Error: ERR_" in answer.text
     assert REACHED not in answer.text
 
 
-def test_host_header_does_not_decide(bot: Bot, lan: LanHost):
+def test_host_header_does_not_decide(bot: Bot, lan: LanHost) -> None:
     """What is connected to is the target, and the Host header that arrives is the target's, not the client's."""
     targets = {
         "to the model": request(f"http://{ALLOWED}/health", host=FORBIDDEN),
@@ -113,13 +114,13 @@ def test_host_header_does_not_decide(bot: Bot, lan: LanHost):
     "first",
     [
         f"GET http://{ALLOWED}/health HTTP/1.1\r\nHost: x\r\n\r\n",
-        f"POST http://{ALLOWED}/health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
-        f"POST http://{ALLOWED}/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-        f"GET http://{ALLOWED}/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        f"POST http://{ALLOWED}/health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n{FIVE}\r\n",
+        f"POST http://{ALLOWED}/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{FIVE}\r\n0\r\n\r\n",
+        f"GET http://{ALLOWED}/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n{FIVE}\r\n0\r\n\r\n",
     ],
     ids=["pipelined", "two lengths", "chunked with length", "blank in the name"],
 )
-def test_second_request_behind_an_allowed_one_is_judged_by_itself(bot: Bot, lan: LanHost, first: str):
+def test_second_request_behind_an_allowed_one_is_judged_by_itself(bot: Bot, lan: LanHost, first: str) -> None:
     answer = send_from(bot, "egress", PORT, {"": first + SMUGGLED})[""]
     # The model may answer the first one; nothing but a refusal may answer for the second.
     assert answer.statuses
@@ -127,7 +128,7 @@ def test_second_request_behind_an_allowed_one_is_judged_by_itself(bot: Bot, lan:
     assert answer.statuses[-1] in {400, 403, 411, 501}, answer.text
 
 
-def test_egress_answers_the_gateway_on_its_inside_address_alone(bot: Bot):
+def test_egress_answers_the_gateway_on_its_inside_address_alone(bot: Bot) -> None:
     attached = bot.inspect("egress")["NetworkSettings"]["Networks"]
     reached = {
         network.rpartition("-")[2]: send_from(bot, entry["IPAddress"], PORT, {"": request("/")})[""].status
@@ -136,8 +137,10 @@ def test_egress_answers_the_gateway_on_its_inside_address_alone(bot: Bot):
     assert reached == {"inside": 400, "control": 0, "edge": 0}
 
 
-@pytest.mark.parametrize(("part", "network"), [("proxy", "inside"), ("controller", "inside"), ("controller", "control")])
-def test_other_parts_do_not_get_what_the_gateway_gets(bot: Bot, lan: LanHost, part: str, network: str):
+@pytest.mark.parametrize(
+    ("part", "network"), [("proxy", "inside"), ("controller", "inside"), ("controller", "control")]
+)
+def test_other_parts_do_not_get_what_the_gateway_gets(bot: Bot, lan: LanHost, part: str, network: str) -> None:
     """The controller has a list of its own, which is empty here; the proxy has none."""
     address = bot.inspect("egress")["NetworkSettings"]["Networks"][f"clawfactory-{bot.name}-{network}"]["IPAddress"]
     ask = f"printf 'GET http://{ALLOWED}/health HTTP/1.0\\r\\n\\r\\n' >&3"
@@ -145,7 +148,7 @@ def test_other_parts_do_not_get_what_the_gateway_gets(bot: Bot, lan: LanHost, pa
     assert " 403 " in bot.run("bash", "-c", script, part=part).stdout
 
 
-def test_log_has_the_refusal_but_nothing_secret(bot: Bot):
+def test_log_has_the_refusal_but_nothing_secret(bot: Bot) -> None:
     secret = "c0ffee-in-the-query"
     marker = "log-marker.example"
     attempt = request(f"http://user:{secret}@{marker}/{secret}?token={secret}", f"Authorization: Bearer {secret}")

@@ -1,4 +1,4 @@
-"""Attacks on the way in: by a web page in the operator's browser, by a client of the published port, and from the gateway."""
+"""Attacks on the way in: by a page in the operator's browser, by a client of the published port, from the gateway."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.bots import Bot, engine, http
 from tests.support.polling import wait_for
 from tests.support.raw_http import request, send, send_from
 
-# Answers with the request as it arrived, so that a test sees what the proxy makes of it; WebSockets get their bytes back.
+# Answers with the request as it arrived, to show what the proxy makes of it; WebSockets get their bytes back.
 ECHO = """
 const server = require("http").createServer((request, answer) => {
   answer.setHeader("content-type", "application/json");
@@ -49,29 +50,32 @@ FORGED = {
     "Proxy": "http://evil.example",
 }
 UNKNOWN_HOSTS = (
-    "evil.example", "evil.example:{port}", "localhost", "127.0.0.1", "127.1:{port}", "2130706433:{port}", "0.0.0.0:{port}",
+    "evil.example", "evil.example:{port}", "localhost", "127.0.0.1", "127.1:{port}", "2130706433:{port}", "0:{port}",
     "localhost.:{port}", "localhost:{port}.evil.example", "localhost:{port}@evil.example", "[::ffff:127.0.0.1]:{port}",
     "localhost:{other}", "{edge}:{inner}",
 )  # fmt: skip
 
 
 @pytest.fixture(params=["gateway", "controller"])
-def service(request: pytest.FixtureRequest, bot: Bot) -> dict[str, object]:
+def service(request: pytest.FixtureRequest, bot: Bot) -> dict[str, Any]:
     """A published service: its port, the other one's, and where nginx itself listens."""
     networks = bot.inspect("proxy")["NetworkSettings"]["Networks"]
-    ports = {"gateway": (bot.gateway_port, bot.controller_port, 18789), "controller": (bot.controller_port, bot.gateway_port, 8080)}
+    ports = {
+        "gateway": (bot.gateway_port, bot.controller_port, 18789),
+        "controller": (bot.controller_port, bot.gateway_port, 8080),
+    }
     port, other, inner = ports[request.param]
     return {"port": port, "other": other, "inner": inner, "edge": networks[f"clawfactory-{bot.name}-edge"]["IPAddress"]}
 
 
 @pytest.mark.parametrize("host", ["localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}", "LOCALHOST:{port}"])
-def test_host_of_the_operator_is_answered(service: dict[str, object], host: str):
+def test_host_of_the_operator_is_answered(service: dict[str, Any], host: str) -> None:
     answer = send("127.0.0.1", service["port"], request("/health", host=host.format(**service)))
     assert answer.status in {200, 404}
 
 
 @pytest.mark.parametrize("host", UNKNOWN_HOSTS)
-def test_page_whose_name_leads_here_is_refused(service: dict[str, object], host: str):
+def test_page_whose_name_leads_here_is_refused(service: dict[str, Any], host: str) -> None:
     assert send("127.0.0.1", service["port"], request("/health", host=host.format(**service))).status == 421
 
 
@@ -86,7 +90,7 @@ def test_page_whose_name_leads_here_is_refused(service: dict[str, object], host:
     ],
     ids=["in the request line", "in the header", "twice", "none", "none, HTTP/1.0"],
 )
-def test_host_in_two_places_has_to_be_known_in_both(service: dict[str, object], text: str, status: int):
+def test_host_in_two_places_has_to_be_known_in_both(service: dict[str, Any], text: str, status: int) -> None:
     assert send("127.0.0.1", service["port"], text.format(**service)).statuses[0] == status
 
 
@@ -103,16 +107,19 @@ def test_host_in_two_places_has_to_be_known_in_both(service: dict[str, object], 
         "TRACE / HTTP/1.1\r\nHost: {host}\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
-    ids=["chunked with length", "unknown coding", "blank in the name", "two lengths", "folded", "large", "CONNECT", "TRACE", "HTTP/2"],
+    ids=[
+        "chunked with length", "unknown coding", "blank in the name", "two lengths", "folded", "large", "CONNECT",
+        "TRACE", "HTTP/2",
+    ],
 )  # fmt: skip
-def test_request_that_two_servers_read_differently_is_refused(bot: Bot, head: str):
+def test_request_that_two_servers_read_differently_is_refused(bot: Bot, head: str) -> None:
     host = f"localhost:{bot.gateway_port}"
     answer = send("127.0.0.1", bot.gateway_port, head.format(host=host) + request("/healthz", host=host))
     assert answer.status in {400, 405, 501}
     assert 200 not in answer.statuses
 
 
-def test_client_that_never_finishes_its_headers_is_dropped(bot: Bot):
+def test_client_that_never_finishes_its_headers_is_dropped(bot: Bot) -> None:
     with socket.create_connection(("127.0.0.1", bot.gateway_port), timeout=30) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n")
         begin = time.monotonic()
@@ -120,12 +127,12 @@ def test_client_that_never_finishes_its_headers_is_dropped(bot: Bot):
         assert 5 < time.monotonic() - begin < 20
 
 
-def test_body_beyond_the_limit_is_refused(bot: Bot):
+def test_body_beyond_the_limit_is_refused(bot: Bot) -> None:
     head = f"POST / HTTP/1.1\r\nHost: localhost:{bot.gateway_port}\r\nContent-Length: {33 * 2**20}\r\n\r\n"
     assert send("127.0.0.1", bot.gateway_port, head).status == 413
 
 
-def test_log_has_the_refusal_without_the_query(bot: Bot):
+def test_log_has_the_refusal_without_the_query(bot: Bot) -> None:
     secret = "c0ffee-in-the-query"
     text = request(f"/log-marker?token={secret}", f"Authorization: Bearer {secret}", host="evil.example")
     assert send("127.0.0.1", bot.gateway_port, text).status == 421
@@ -135,7 +142,7 @@ def test_log_has_the_refusal_without_the_query(bot: Bot):
     assert (line["service"], line["path"], line["status"]) == ("gateway", "/log-marker", 421)
 
 
-def test_published_ports_are_on_loopback_alone(bot: Bot):
+def test_published_ports_are_on_loopback_alone(bot: Bot) -> None:
     published = bot.inspect("proxy")["HostConfig"]["PortBindings"]
     assert published == {
         "18789/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(bot.gateway_port)}],
@@ -143,7 +150,7 @@ def test_published_ports_are_on_loopback_alone(bot: Bot):
     }
 
 
-def test_gateway_reaches_the_proxy_on_none_of_its_addresses(bot: Bot):
+def test_gateway_reaches_the_proxy_on_none_of_its_addresses(bot: Bot) -> None:
     """Operator routes have no address it can reach, whatever Host it writes."""
     asked = {"": request("/health", host=f"localhost:{bot.controller_port}")}
     addresses = [entry["IPAddress"] for entry in bot.inspect("proxy")["NetworkSettings"]["Networks"].values()]
@@ -155,28 +162,30 @@ def test_gateway_reaches_the_proxy_on_none_of_its_addresses(bot: Bot):
     assert set(reached.values()) == {0}, reached
 
 
+@pytest.fixture(scope="class")
+def echo(bot: Bot) -> Iterator[None]:
+    """The gateway stopped, and an echo at its address."""
+    name, inside = f"clawfactory-{bot.name}-echo", f"clawfactory-{bot.name}-inside"
+    gateway = bot.inspect("gateway")
+    address = gateway["NetworkSettings"]["Networks"][inside]["IPAddress"]
+    place = ["--detach", "--rm", "--name", name, "--network", inside, "--ip", address]
+    engine("stop", bot.container("gateway"))
+    try:
+        down = http(f"{bot.gateway_url}/")
+        assert (down.status, down.headers["retry-after"], b"is down" in down.body) == (503, "5", True)
+        program = ["--entrypoint", "node", gateway["Image"], "-e", ECHO]
+        subprocess.run(["docker", "run", *place, *program], check=True, capture_output=True)
+        # The same nginx, not restarted, finds who came back.
+        wait_for("the echo", lambda: http(f"{bot.gateway_url}/").status == 200, 20)
+        yield
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], check=True, capture_output=True)
+        engine("start", bot.container("gateway"))
+        wait_for("the gateway", lambda: http(f"{bot.gateway_url}/readyz").status == 200, 90)
+
+
 class TestGatewayReplaced:
     """What arrives at the gateway's address, with an echo in the gateway's place."""
-
-    @pytest.fixture(scope="class")
-    def echo(self, bot: Bot) -> Iterator[None]:
-        name, inside = f"clawfactory-{bot.name}-echo", f"clawfactory-{bot.name}-inside"
-        gateway = bot.inspect("gateway")
-        address = gateway["NetworkSettings"]["Networks"][inside]["IPAddress"]
-        place = ["--detach", "--rm", "--name", name, "--network", inside, "--ip", address]
-        engine("stop", bot.container("gateway"))
-        try:
-            down = http(f"{bot.gateway_url}/")
-            assert (down.status, down.headers["retry-after"], b"is down" in down.body) == (503, "5", True)
-            program = ["--entrypoint", "node", gateway["Image"], "-e", ECHO]
-            subprocess.run(["docker", "run", *place, *program], check=True, capture_output=True)
-            # The same nginx, not restarted, finds who came back.
-            wait_for("the echo", lambda: http(f"{bot.gateway_url}/").status == 200, 20)
-            yield
-        finally:
-            subprocess.run(["docker", "rm", "--force", name], check=True, capture_output=True)
-            engine("start", bot.container("gateway"))
-            wait_for("the gateway", lambda: http(f"{bot.gateway_url}/readyz").status == 200, 90)
 
     @pytest.fixture
     def arrived(self, bot: Bot, echo: None) -> dict[str, str]:
@@ -184,7 +193,7 @@ class TestGatewayReplaced:
         raw = http(f"{bot.gateway_url}/", headers=headers).json()["headers"]
         return dict(zip((name.lower() for name in raw[::2]), raw[1::2], strict=True))
 
-    def test_forged_headers_are_replaced_or_removed(self, bot: Bot, arrived: dict[str, str]):
+    def test_forged_headers_are_replaced_or_removed(self, bot: Bot, arrived: dict[str, str]) -> None:
         edge = bot.inspect("proxy")["NetworkSettings"]["Networks"][f"clawfactory-{bot.name}-edge"]
         set_by_proxy = {
             "x-forwarded-for": edge["Gateway"], "x-forwarded-proto": "http", "x-forwarded-port": str(bot.gateway_port),
@@ -193,21 +202,21 @@ class TestGatewayReplaced:
         forged = {name.lower() for name in FORGED}
         assert {name: value for name, value in arrived.items() if name in forged} == set_by_proxy
 
-    def test_no_other_protocol_is_switched_to(self, arrived: dict[str, str]):
+    def test_no_other_protocol_is_switched_to(self, arrived: dict[str, str]) -> None:
         assert "upgrade" not in arrived
         assert "upgrade" not in arrived.get("connection", "").lower()
 
-    def test_what_the_client_may_say_arrives(self, bot: Bot, arrived: dict[str, str]):
+    def test_what_the_client_may_say_arrives(self, bot: Bot, arrived: dict[str, str]) -> None:
         assert arrived["authorization"] == "Bearer mine"
         assert arrived["host"] == f"127.0.0.1:{bot.gateway_port}"
 
-    def test_security_headers_are_added_where_there_are_none(self, bot: Bot, echo: None):
+    def test_security_headers_are_added_where_there_are_none(self, bot: Bot, echo: None) -> None:
         plain, own = http(f"{bot.gateway_url}/").headers, http(f"{bot.gateway_url}/own-headers").headers
         assert (plain["x-frame-options"], own["x-frame-options"]) == ("SAMEORIGIN", "DENY")
         assert plain["x-content-type-options"] == "nosniff"
         assert plain["server"] == "nginx"
 
-    def test_websocket_passes_bytes_both_ways_after_a_pause(self, bot: Bot, echo: None):
+    def test_websocket_passes_bytes_both_ways_after_a_pause(self, bot: Bot, echo: None) -> None:
         upgrade = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket"
         with socket.create_connection(("127.0.0.1", bot.gateway_port), timeout=10) as connection:
             connection.sendall(f"GET / HTTP/1.1\r\nHost: localhost:{bot.gateway_port}\r\n{upgrade}\r\n\r\n".encode())

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A name server of an attacker: each answer is valid for no time, and the next one may differ.
 
-Usage: ``dns_server.py ADDRESS NAMES LOG`` where NAMES is JSON, for each name a list of answers given in turn, each a list
-of IPv4 addresses (an empty one is a failure); LOG gets a line with each name that was asked for.
+Usage: ``dns_server.py ADDRESS NAMES LOG`` where NAMES is JSON, for each name a list of answers given in turn, each a
+list of IPv4 addresses (an empty one is a failure); LOG gets a line with each name that was asked for.
 """
 
 from __future__ import annotations
@@ -47,19 +47,20 @@ def main() -> None:
     names: dict[str, list[list[str]]] = json.loads(sys.argv[2])
     asked: Counter[str] = Counter()
 
+    def answer(name: str, kind: int) -> tuple[int, list[str]]:
+        if name not in names or kind != _A:
+            return (_NOERROR if name in names else _NXDOMAIN), []
+        addresses = names[name][asked[name] % len(names[name])]
+        asked[name] += 1
+        return (_NOERROR if addresses else _SERVFAIL), addresses
+
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             packet, socket = self.request
             name, kind, raw_question = question(packet)
             with log.open("a") as lines:
                 lines.write(f"{name}\n")
-            answers = names.get(name)
-            if answers is None or kind != _A:
-                socket.sendto(reply(packet, raw_question, _NXDOMAIN if answers is None else _NOERROR, []), self.client_address)
-                return
-            addresses = answers[asked[name] % len(answers)]
-            asked[name] += 1
-            result = _NOERROR if addresses else _SERVFAIL
+            result, addresses = answer(name, kind)
             socket.sendto(reply(packet, raw_question, result, addresses), self.client_address)
 
     with socketserver.UDPServer((address, 53), Handler) as server:

@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-API = "/v1.41"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -35,7 +34,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("DELETE ")
 
     def _path(self) -> str:
-        return self.path.partition("?")[0].removeprefix(API)
+        return self.path.partition("?")[0]
 
     def _answer(self, method: str) -> None:
         time.sleep(self.server.delay)
@@ -54,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class EngineServer(socketserver.ThreadingUnixStreamServer):
-    """``answers`` maps a path without API prefix and query to ``(status, JSON value or bytes)``.
+    """``answers`` maps a path without its query to ``(status, JSON value or bytes)``.
 
     Other methods than GET come before the path: ``"POST /containers/create"``; their JSON is kept in ``posted``.
     """

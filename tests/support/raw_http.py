@@ -38,8 +38,8 @@ class RawAnswer:
 
     @property
     def statuses(self) -> list[int]:
-        """The status of every answer on the connection, in order."""
-        return [int(code) for code in re.findall(r"^HTTP/1\.[01] (\d{3})\b", self.text, re.MULTILINE)]
+        """The status of every answer on the connection, in order; one may follow a body without a line break."""
+        return [int(code) for code in re.findall(r"HTTP/1\.[01] (\d{3})\b", self.text)]
 
     @property
     def status(self) -> int:

@@ -14,8 +14,7 @@ from urllib.parse import quote
 from ..errors import CoreError
 
 SOCKET = "/var/run/docker.sock"
-#: Docker 20.10, Debian 12's; the oldest engine we support.
-API = "/v1.41"
+# No version in the paths: the engine answers in its own, and new ones refuse those of old ones.
 
 
 class EngineUnavailable(CoreError):
@@ -48,7 +47,7 @@ class EngineSocket:
         """
         connection = _UnixConnection(self._path, self._timeout)
         try:
-            connection.request("GET", API + path)
+            connection.request("GET", path)
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -67,7 +66,7 @@ class EngineSocket:
     def version(self) -> dict[str, Any]:
         result = self.get("/version")
         if not isinstance(result, dict):
-            raise EngineUnavailable(f"what answers on {self._path} is not a Docker engine of API {API} or later")
+            raise EngineUnavailable(f"what answers on {self._path} is not a Docker engine")
         return result
 
     def containers(self, label: str) -> list[dict[str, Any]]:

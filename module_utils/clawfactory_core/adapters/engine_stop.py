@@ -7,7 +7,7 @@ import json
 from urllib.parse import quote
 
 from ..errors import CoreError
-from .engine_socket import API, SOCKET, EngineSocket, EngineUnavailable, _UnixConnection
+from .engine_socket import SOCKET, EngineSocket, EngineUnavailable, _UnixConnection
 
 
 class EngineStopper(EngineSocket):
@@ -36,7 +36,7 @@ class EngineStopper(EngineSocket):
     def _post(self, path: str, body: object, expected: set[int]) -> int:
         connection = _UnixConnection(self._path, self._timeout)
         try:
-            connection.request("POST", API + path, json.dumps(body), {"Content-Type": "application/json"})
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:

@@ -45,7 +45,7 @@ def test_deploy_after_remove_finds_its_data_and_tokens(machine: Host, play: Play
 
 def test_purge_leaves_nothing_of_the_bot_and_all_of_the_other(machine: Host, play: Play) -> None:
     others = leftovers(machine, "bot2")
-    play("playbooks/remove.yml", "--limit", "bot1", "--extra-vars", "bot_purge=true").succeeded()
+    play("playbooks/remove.yml", "--limit", "bot1", "--extra-vars", "remove_purge=true remove_confirm=bot1").succeeded()
     assert leftovers(machine, "bot1") == []
     assert "bot1" not in machine.check_output(
         "cat /srv/clawfactory/allocations.json /srv/clawfactory/secrets/tokens.env"

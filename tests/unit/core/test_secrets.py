@@ -284,6 +284,12 @@ def test_damaged_file_is_named_by_line_without_its_text(root, text):
     assert KEY not in str(caught.value) and path.read_text() == text
 
 
+def test_only_newlines_end_a_line(root):
+    path = root / "f.env"
+    path.write_text("A=x\u2028B=y\x85z\n", encoding="utf-8")
+    assert read_env(path) == {"A": "x\u2028B=y\x85z"}
+
+
 def test_file_that_is_not_text_is_refused(root):
     path = root / "f.env"
     path.write_bytes(b"A=\xff\xfe")

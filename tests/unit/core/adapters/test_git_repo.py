@@ -35,13 +35,16 @@ def test_absent_directory_is_an_error_of_ours(tmp_path):
         git(tmp_path / "absent", "status")
 
 
-def test_configuration_of_the_user_is_not_read(repository, tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", [True, False])
+def test_configuration_of_the_user_is_not_read(repository, tmp_path, monkeypatch, named):
     home = tmp_path / "home"
     (home / ".config" / "git").mkdir(parents=True)
     (home / ".gitconfig").write_text("[user]\n\tname = Somebody\n[commit]\n\tgpgSign = true\n")
     (home / ".config" / "git" / "ignore").write_text("*.md\n")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    if named:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     (repository / "AGENTS.md").write_text("x")
     git(repository, "add", "--all")
     git(repository, "commit", "--quiet", "--message", "x")

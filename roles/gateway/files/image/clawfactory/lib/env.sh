@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced. Loads the bot's secrets, which come as a file so that `docker inspect` shows none of them.
 
 # Exports every KEY=value line of the file $1. Nothing is evaluated: a value may hold quotes, $, ` or blanks.
