@@ -6,7 +6,7 @@
 - ``cold``: ``site.yml`` from no containers to ``/readyz`` with images present, against ``docker run`` of the same image
   with the same configuration to ``/readyz``.
 
-Deploys bots bench1, bench2 and bench3 on this machine and purges them at the end. Needs root, and ``./clawfactory up`` first.
+Deploys bots bench1, bench2 and bench3 on this machine and purges them at the end. Needs root.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ def play(inventory: Path, playbook: str, *arguments: str) -> float:
     command = [str(PLAYBOOK), "-i", str(inventory), playbook, *arguments]
     started = time.monotonic()
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, capture_output=True, text=True
+        command,
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
     )
     elapsed = time.monotonic() - started
     if done.returncode:
@@ -55,10 +59,11 @@ def alternate(runs: int, *measured: Callable[[], float]) -> list[float]:
 
 
 def wait_ready(url: str, deadline: float = 180.0) -> None:
+    """Poll until the URL answers 200."""
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own address
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):
@@ -67,6 +72,7 @@ def wait_ready(url: str, deadline: float = 180.0) -> None:
 
 
 def docker(*arguments: str) -> str:
+    """Output of a docker command."""
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -102,6 +108,7 @@ def cold_start(inventory: Path) -> float:
 
 
 def measure(inventory: Path, runs: int) -> dict[str, float]:
+    """Ratios by name; the seconds behind them go to stderr."""
     print("deploying bench1 …", file=sys.stderr)
     play(inventory, "site.yml", "-l", "bench1")
     print("warm converge of one bot …", file=sys.stderr)
@@ -124,6 +131,7 @@ def measure(inventory: Path, runs: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Deploy, measure, purge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one run of each instead of five")
     parser.add_argument("--json", action="store_true", help="print the ratios as one JSON object")
@@ -132,7 +140,7 @@ def main() -> None:
         raise SystemExit("run it as root: it deploys bots on this machine")
     folder = Path(tempfile.mkdtemp(prefix="clawfactory-bench-"))
     inventory = folder / "hosts.yml"
-    inventory.write_text(json.dumps({"bots": {"hosts": dict.fromkeys(BOTS, {"ansible_connection": "local"})}}))
+    inventory.write_text(json.dumps({"bots": {"hosts": {bot: {"ansible_connection": "local"} for bot in BOTS}}}))
     try:
         ratios = measure(inventory, 1 if options.quick else 5)
     finally:

@@ -12,9 +12,9 @@ from ansible.errors import AnsibleFilterError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "module_utils"))
 
-from clawfactory_core import allocation, container, machines, status  # noqa: E402 - not installed on every control node
-from clawfactory_core.errors import CoreError  # noqa: E402
-from clawfactory_core.machine import check_ports_free, refuse_bot  # noqa: E402
+from clawfactory_core import allocation, container, machines, status
+from clawfactory_core.errors import CoreError
+from clawfactory_core.machine import check_ports_free, refuse_bot
 
 _IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 
@@ -55,7 +55,7 @@ def image_with_reference(image: Mapping[str, Any], *parts: str) -> dict[str, Any
 def place(
     bot: str, machine: Mapping[str, Any], mates: list[str], hostvars: Mapping[str, Any], root: str, pool: str
 ) -> dict[str, Any]:
-    """A bot's place on its machine, worked out without asking it again: ``{changed, description}``.
+    """A bot's place on its machine, worked out without asking it again: ``{due, description}``.
 
     :param machine: facts by ``clawfactory_machine_info``.
     :param mates: the bots of this run on the machine, in order; those before this one get their slots first.
@@ -70,7 +70,7 @@ def place(
             taken[name] = plan.entry
             if name == bot:
                 check_ports_free(plan.description, plan.before, machine["listening"])
-                return {"changed": plan.changed or bool(machine["drift"]), "description": plan.description}
+                return {"due": plan.changed or bool(machine["drift"]), "description": plan.description}
     except CoreError as error:
         raise AnsibleFilterError(str(error)) from error
     raise AnsibleFilterError(f"{bot} is not among the bots of its machine")
@@ -126,6 +126,7 @@ def missing_networks(bot: Mapping[str, Any], engine: Mapping[str, Any]) -> list[
 
 
 def is_current(wanted: Mapping[str, Any], engine: Mapping[str, Any], name: str) -> bool:
+    """Whether the container ``name`` on the engine is the wanted one."""
     return container.is_current(wanted, engine["containers"].get(name), engine["images"])
 
 
@@ -135,6 +136,7 @@ def status_facts(bots: list[str], hostvars: Mapping[str, Any]) -> list[dict[str,
 
 
 def status_table(bots: list[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """The same as lines of a table."""
     return status.table(status_facts(bots, hostvars))
 
 
@@ -142,6 +144,7 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """Filters by the names that playbooks use."""
         return {
             "clawfactory_image_reference": image_reference,
             "clawfactory_place": place,

@@ -56,14 +56,14 @@ allocation:
   type: dict
 """
 
-from pathlib import Path  # noqa: E402 - Ansible modules begin with their documentation
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.clawfactory_core.allocation import AllocationRequest, read_allocations  # noqa: E402
-from ansible.module_utils.clawfactory_core.errors import CoreError  # noqa: E402
-from ansible.module_utils.clawfactory_core.layout import apply_layout, plan_layout, release_layout  # noqa: E402
-from ansible.module_utils.clawfactory_core.machine import check_ports_free, listening_ports  # noqa: E402
-from ansible.module_utils.clawfactory_core.secrets import forget_secrets, remembers_secrets  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.clawfactory_core.allocation import AllocationRequest, read_allocations
+from ansible.module_utils.clawfactory_core.errors import CoreError
+from ansible.module_utils.clawfactory_core.layout import apply_layout, plan_layout, release_layout
+from ansible.module_utils.clawfactory_core.machine import check_ports_free, listening_ports
+from ansible.module_utils.clawfactory_core.secrets import forget_secrets, remembers_secrets
 
 
 def argument_spec() -> dict[str, dict[str, object]]:

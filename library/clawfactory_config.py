@@ -59,13 +59,13 @@ restored:
   type: bool
 """
 
-from functools import partial  # noqa: E402 - Ansible modules begin with their documentation
-from pathlib import Path  # noqa: E402
+from functools import partial
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.clawfactory_core import config_install  # noqa: E402
-from ansible.module_utils.clawfactory_core.adapters.docker_engine import run_once  # noqa: E402
-from ansible.module_utils.clawfactory_core.errors import CoreError, MissingDependency  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.clawfactory_core import config_install
+from ansible.module_utils.clawfactory_core.adapters.docker_engine import run_once
+from ansible.module_utils.clawfactory_core.errors import CoreError, MissingDependency
 
 CONFIG_DIRECTORY = "/etc/openclaw"
 ENVIRONMENT = {

@@ -37,9 +37,9 @@ changed_paths:
   elements: str
 """
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402 - Ansible modules begin with their documentation
-from ansible.module_utils.clawfactory_core.errors import CoreError  # noqa: E402
-from ansible.module_utils.clawfactory_core.files import apply_files, parse_specs, plan_files  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.clawfactory_core.errors import CoreError
+from ansible.module_utils.clawfactory_core.files import apply_files, parse_specs, plan_files
 
 
 def argument_spec() -> dict[str, dict[str, object]]:

@@ -55,11 +55,11 @@ machine:
   type: dict
 """
 
-from pathlib import Path  # noqa: E402 - Ansible modules begin with their documentation
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.clawfactory_core.errors import CoreError  # noqa: E402
-from ansible.module_utils.clawfactory_core.machine import check_machine, describe_machine  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.clawfactory_core.errors import CoreError
+from ansible.module_utils.clawfactory_core.machine import check_machine, describe_machine
 
 
 def argument_spec() -> dict[str, dict[str, object]]:

@@ -60,13 +60,13 @@ entries:
   elements: dict
 """
 
-from pathlib import Path  # noqa: E402 - Ansible modules begin with their documentation
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.clawfactory_core import repository  # noqa: E402
-from ansible.module_utils.clawfactory_core.errors import CoreError  # noqa: E402
-from ansible.module_utils.clawfactory_core.machine import commit  # noqa: E402
-from ansible.module_utils.clawfactory_core.workspace import workspace_entries  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.clawfactory_core import repository
+from ansible.module_utils.clawfactory_core.errors import CoreError
+from ansible.module_utils.clawfactory_core.machine import commit
+from ansible.module_utils.clawfactory_core.workspace import workspace_entries
 
 
 def argument_spec() -> dict[str, dict[str, object]]:

@@ -74,12 +74,12 @@ generations:
   type: dict
 """
 
-from pathlib import Path  # noqa: E402 - Ansible modules begin with their documentation
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.clawfactory_core import secrets  # noqa: E402
-from ansible.module_utils.clawfactory_core.adapters.age import make_key_pair  # noqa: E402
-from ansible.module_utils.clawfactory_core.errors import CoreError  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.clawfactory_core import secrets
+from ansible.module_utils.clawfactory_core.adapters.age import make_key_pair
+from ansible.module_utils.clawfactory_core.errors import CoreError
 
 
 def argument_spec() -> dict[str, dict[str, object]]:

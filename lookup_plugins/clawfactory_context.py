@@ -1,4 +1,4 @@
-"""Lookup of the control node: a build context as one archive, because copying it file by file takes a task's time each."""
+"""Lookup of the control node: a build context as one archive; copying it file by file takes a task's time each."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class LookupModule(LookupBase):  # type: ignore[misc] # ansible-core has no type
     """One archive for each term."""
 
     def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
+        """Paths of the archives, in the order of the terms."""
         return [_pack(term) for term in terms]
 
 

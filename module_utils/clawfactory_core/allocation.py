@@ -59,10 +59,12 @@ class AllocationPlan:
 
     @property
     def changed(self) -> bool:
+        """Whether the machine has another entry, or none."""
         return self.entry != self.before
 
     @property
     def description(self) -> dict[str, Any]:
+        """What follows from the slot; see :func:`describe`."""
         return describe(self.request.root, self.request.bot, self.request.pool, self.entry)
 
 

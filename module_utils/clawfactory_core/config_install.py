@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CoreError, InvalidInput, MissingDependency
-from .files import FilesPlan, FileSpec, apply_files, digest, plan_files, write_atomic
+from .files import FileSpec, FilesPlan, apply_files, digest, plan_files, write_atomic
 
 MANAGED = "openclaw.json"
 OPERATOR = "operator.json5"
 KNOWN_GOOD = "known-good"
 _EMPTY_OPERATOR = """{
-  // Yours. What ClawFactory manages (openclaw.json) wins over this; everything else of OpenClaw's configuration goes here.
+  // Yours. What ClawFactory manages (openclaw.json) wins over this; all the rest of OpenClaw's settings goes here.
 }
 """
 
@@ -45,12 +45,15 @@ class ConfigRequest:
 
 @dataclass
 class ConfigPlan:
+    """File changes, and what the operator has in their own file."""
+
     files: FilesPlan
     operator_text: str
     request: ConfigRequest
 
     @property
     def changed(self) -> bool:
+        """Whether anything differs."""
         return self.files.changed
 
 
@@ -87,6 +90,7 @@ def apply_config(plan: ConfigPlan, validate: Validate) -> None:
 
 
 def has_known_good(directory: Path) -> bool:
+    """Whether there is something to put back."""
     return (directory / KNOWN_GOOD / MANAGED).exists()
 
 

@@ -62,6 +62,7 @@ class FilesPlan:
 
     @property
     def changed(self) -> bool:
+        """Whether anything differs."""
         return bool(self.changes)
 
     def diff(self) -> list[dict[str, str]]:
@@ -193,7 +194,7 @@ def _make_directory(spec: FileSpec) -> None:
 
 
 def _set_attributes(spec: FileSpec) -> None:
-    # By descriptor: a bot owns some of the directories, and may put a link in place of an entry between look and change.
+    # By descriptor: a bot owns some directories, and may put a link in place of an entry between look and change.
     descriptor = os.open(spec.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fchown(descriptor, -1 if spec.owner is None else spec.owner, -1 if spec.group is None else spec.group)
@@ -251,7 +252,9 @@ def _diff(change: FileChange) -> dict[str, str]:
     spec = change.spec
     header = f"{spec.path} ({', '.join(change.reasons)})"
     if spec.secret or spec.state != "file" or not {"content", "absent"} & set(change.reasons):
-        note = "content hidden" if spec.secret else f"{spec.state} mode={spec.mode and oct(spec.mode)} owner={spec.owner}"
+        note = (
+            "content hidden" if spec.secret else f"{spec.state} mode={spec.mode and oct(spec.mode)} owner={spec.owner}"
+        )
         return {"prepared": f"{header}: {note}\n"}
     lines = difflib.unified_diff(
         (change.before or "").splitlines(keepends=True),

@@ -1,8 +1,8 @@
 """The nftables table that keeps bots from the host, from each other and from the outside.
 
-An ``--internal`` Docker network still reaches the host through the bridge's own address, and Docker's isolation is a set of
-rules that anybody may flush; a drop in a table of our own is final whatever other tables accept. Established flows pass:
-the host itself opens connections to the proxy.
+An ``--internal`` Docker network still reaches the host through the bridge's own address, and Docker's isolation is a
+set of rules that anybody may flush; a drop in a table of our own is final whatever other tables accept. Established
+flows pass: the host itself opens connections to the proxy.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from .allocation import (
     record_allocation,
     release_allocation,
 )
-from .files import FilesPlan, FileSpec, apply_files, plan_files
+from .files import FileSpec, FilesPlan, apply_files, plan_files
 from .firewall import render_table
 
 

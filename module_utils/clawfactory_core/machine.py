@@ -76,16 +76,19 @@ def check_machine(machine: Mapping[str, Any], minimum_memory_mb: int, minimum_di
     """:raises InvalidInput: the machine cannot carry a bot; nothing has been changed."""
     if machine["os"] not in SYSTEMS and not set(machine["os_like"]) & set(SYSTEMS):
         raise InvalidInput(
-            f"operating system {machine['os'] or 'unknown'!r} is not supported; use Debian 12 or later, or Ubuntu 22.04 or later"
+            f"operating system {machine['os'] or 'unknown'!r} is not supported; "
+            "use Debian 12 or later, or Ubuntu 22.04 or later"
         )
     if machine["architecture"] not in ARCHITECTURES:
-        raise InvalidInput(f"architecture {machine['architecture']!r} is not supported; use {' or '.join(ARCHITECTURES)}")
+        raise InvalidInput(
+            f"architecture {machine['architecture']!r} is not supported; use {' or '.join(ARCHITECTURES)}"
+        )
     if tuple(int(part) for part in machine["python"].split(".")[:2]) < (3, 10):
         raise InvalidInput(f"Python {machine['python']} is too old; set ansible_python_interpreter to 3.10 or later")
     if machine["memory_mb"] < minimum_memory_mb:
         raise InvalidInput(
-            f"the machine has {machine['memory_mb']} MiB of memory, host_minimum_memory_mb asks for {minimum_memory_mb}; "
-            "use a larger machine or lower the variable (an OpenClaw gateway takes about 700 MiB)"
+            f"the machine has {machine['memory_mb']} MiB of memory, host_minimum_memory_mb asks for "
+            f"{minimum_memory_mb}; use a larger machine or lower the variable (an OpenClaw gateway takes about 700 MiB)"
         )
     if machine["disk_free_mb"] < minimum_disk_mb:
         raise InvalidInput(
@@ -116,8 +119,8 @@ def check_ports_free(
         if f"-container-ip {own} " in f"{owner} ":
             continue  # Docker's own forwarder for this bot
         raise Conflict(
-            f"{allocation['name']}: {variable} {port} is in use by {owner.split(' ')[0] or 'another process'}; stop it or "
-            f"set another {variable} for {allocation['name']} in the inventory"
+            f"{allocation['name']}: {variable} {port} is in use by {owner.split(' ')[0] or 'another process'}; stop it "
+            f"or set another {variable} for {allocation['name']} in the inventory"
         )
 
 
@@ -202,7 +205,8 @@ def describe_disk(root: Path) -> dict[str, Any]:
     directory = root / "disk"
     limits = (parse_limit(path.read_text(), str(path)) for path in directory.glob("*.json"))
     return {
-        limit.bot: {"limit": json.loads(limit.to_json()), "stopped": read_mark(directory, limit.bot)} for limit in limits
+        limit.bot: {"limit": json.loads(limit.to_json()), "stopped": read_mark(directory, limit.bot)}
+        for limit in limits
     }
 
 

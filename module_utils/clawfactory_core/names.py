@@ -17,7 +17,7 @@ def check_bot_name(bot: str) -> str:
     """:raises InvalidInput: ``bot`` is not a valid name."""
     if not BOT_NAME.fullmatch(bot):
         raise InvalidInput(
-            f"bot name {bot!r} is not valid; use 1 to 40 lower-case letters, digits and inner dashes, for example 'bot1'"
+            f"bot name {bot!r} is not valid; use 1 to 40 lower-case letters, digits and inner dashes, as in 'bot1'"
         )
     return bot
 
@@ -28,10 +28,12 @@ def bridge(bot: str, network: str) -> str:
 
 
 def container(bot: str, service: str) -> str:
+    """Name of a bot's container."""
     return f"clawfactory-{bot}-{service}"
 
 
 def network(bot: str, kind: str) -> str:
+    """Name of a bot's network."""
     return f"clawfactory-{bot}-{kind}"
 
 

@@ -40,12 +40,15 @@ class RepositoryRequest:
 
 @dataclass
 class RepositoryPlan:
+    """What is missing."""
+
     request: RepositoryRequest
     make_origin: bool
     make_approved: bool
 
     @property
     def changed(self) -> bool:
+        """Whether anything is missing."""
         return self.make_origin or self.make_approved
 
 

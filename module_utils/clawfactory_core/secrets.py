@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import names
 from .errors import InvalidInput
-from .files import FilesPlan, FileSpec, apply_files, plan_files
+from .files import FileSpec, FilesPlan, apply_files, plan_files
 from .tokens import token_problem
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -70,6 +70,7 @@ class SecretsPlan:
 
     @property
     def changed(self) -> bool:
+        """Whether a file differs."""
         return self.files.changed
 
 
@@ -103,6 +104,7 @@ def read_env(path: Path) -> dict[str, str]:
 
 
 def format_env(values: Mapping[str, str]) -> str:
+    """Sorted ``KEY=value`` lines."""
     return "".join(f"{key}={value}\n" for key, value in sorted(values.items()))
 
 
@@ -187,7 +189,11 @@ def _snapshot_key(
         return [_root_file(public, request.snapshot_recipient + "\n", secret=False)], request.snapshot_recipient, False
     if private.exists() and public.exists():
         recipient = _kept_recipient(public)
-        return [_root_file(private, "", once=True), _root_file(public, recipient + "\n", secret=False)], recipient, False
+        return (
+            [_root_file(private, "", once=True), _root_file(public, recipient + "\n", secret=False)],
+            recipient,
+            False,
+        )
     if public.exists():
         # The private key has been taken off the machine, or came with secrets_snapshot_key=control: keep its recipient.
         recipient = _kept_recipient(public)

@@ -54,7 +54,7 @@ def _state(bot: str, machine: Mapping[str, Any], containers: Mapping[str, Mappin
 
 def unreachable(bot: str) -> dict[str, Any]:
     """Facts of a bot whose machine did not answer."""
-    return {**{column: "" for column in _COLUMNS}, "bot": bot, "state": "unknown"}
+    return {**dict.fromkeys(_COLUMNS, ""), "bot": bot, "state": "unknown"}
 
 
 def table(statuses: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -22,7 +22,9 @@ def workspace_entries(approved: Path) -> list[dict[str, str]]:
     for entry in sorted(os.scandir(workspace), key=lambda item: item.name) if workspace.exists() else []:
         mode = entry.stat(follow_symlinks=False).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise InvalidInput(f"{entry.path!r} is a link or special file; a bot's workspace holds files and directories")
+            raise InvalidInput(
+                f"{entry.path!r} is a link or special file; a bot's workspace holds files and directories"
+            )
         if not entry.name.isprintable() or set(entry.name) & set(":,\\\"'"):
             raise InvalidInput(f"{entry.path!r} has a character in its name that Docker mounts cannot carry; rename it")
         entries.append({"name": entry.name, "kind": "directory" if stat.S_ISDIR(mode) else "file"})

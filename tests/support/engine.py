@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socketserver
 import threading
 import time
@@ -12,6 +13,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+# The SDK asks for a version of the API, we do not.
+_VERSION = re.compile(r"^/v[0-9.]+(?=/)")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -34,7 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("DELETE ")
 
     def _path(self) -> str:
-        return self.path.partition("?")[0]
+        return _VERSION.sub("", self.path.partition("?")[0])
 
     def _answer(self, method: str) -> None:
         time.sleep(self.server.delay)

@@ -5,7 +5,7 @@
 capabilities are listed: all that Docker 20.10 can name and this process has. A volume carries ``/var/lib/docker``,
 because overlay2 does not stack on overlay2.
 
-Usage: ``machines.py create NAME [--ssh DIRECTORY]`` | ``destroy NAME`` | ``load NAME`` | ``fingerprint NAME FILE`` |
+Usage: ``machines.py create NAME [--ssh DIRECTORY]`` | ``destroy NAME`` | ``load NAME IMAGE …`` | ``fingerprint NAME FILE`` |
 ``compare NAME FILE`` (exit status 1 if the machine has changed since that fingerprint was taken)
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import time
@@ -26,7 +25,6 @@ BASE = "clawfactory-base"
 CONTEXT = Path(__file__).resolve().parent / "testhost"
 BOOT_SECONDS = 90
 SSH_USER = "admin"
-_DIGEST_TAG = re.compile(r"(^|-)[0-9a-f]{12}$")
 # In the order of their numbers (linux/capability.h).
 _CAPABILITIES = (
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
@@ -139,25 +137,23 @@ def open_ssh(name: str, directory: Path) -> None:
     (directory / "known_hosts").write_text(f"{address} {host_key}\n")
 
 
-def load(name: str) -> list[str]:
-    """Copy the images that ClawFactory built on this engine into a machine's engine, the newest of each name.
+def load(name: str, wanted: list[str]) -> list[str]:
+    """Copy those of the wanted images that this engine has into a machine's engine; the machine builds the others.
 
-    Their tags are digests of what they are built from, so a machine that finds them has nothing to build. One stream
-    for all, so that shared layers go once.
+    Their tags are digests of what they are built from, so a present one is the right one. One stream for all, so that
+    shared layers go once.
 
+    :param wanted: references of images.
     :returns: the images that were copied.
+    :raises MachineError: an engine refused.
     """
-    newest: dict[str, str] = {}
-    for line in docker("image", "ls", "--format", "{{.Repository}} {{.Tag}}", "clawfactory-*").splitlines():
-        repository, tag = line.split()
-        if _DIGEST_TAG.search(tag):
-            newest.setdefault(repository, f"{repository}:{tag}")
-    images = sorted(newest.values())
+    present = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+    images = sorted({*wanted} & {*present})
     if images:
         with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as save:
-            subprocess.run(["docker", "exec", "-i", name, "docker", "load", "--quiet"], stdin=save.stdout, check=True)
-        if save.returncode != 0:
-            raise MachineError(f"docker save {' '.join(images)} ended with {save.returncode}")
+            loaded = subprocess.run(["docker", "exec", "-i", name, "docker", "load", "--quiet"], stdin=save.stdout)
+        if save.returncode or loaded.returncode:
+            raise MachineError(f"copying {' '.join(images)}: save {save.returncode}, load {loaded.returncode}")
     return images
 
 
@@ -197,6 +193,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for verb in ("create", "destroy", "load"):
         commands.add_parser(verb).add_argument("name")
+    commands.choices["load"].add_argument("images", nargs="*", metavar="IMAGE")
     commands.choices["create"].add_argument("--ssh", type=Path, metavar="DIRECTORY", help="where the way in is written")
     for verb in ("fingerprint", "compare"):
         commands.add_parser(verb).add_argument("name")
@@ -211,7 +208,7 @@ def main() -> int:
         elif options.command == "destroy":
             destroy(options.name)
         elif options.command == "load":
-            say(load(options.name))
+            say(load(options.name, options.images))
         elif options.command == "fingerprint":
             options.file.write_text(json.dumps(fingerprint(options.name)))
         else:

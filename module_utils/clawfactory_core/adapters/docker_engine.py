@@ -18,13 +18,15 @@ def run_once(image: str, command: list[str], *, user: str, mount: tuple[Path, st
     try:
         import docker
         from docker.errors import APIError, ContainerError, DockerException
+        from docker.types import LogConfig
     except ImportError as error:
         raise MissingDependency("docker") from error
     try:
-        output = docker.from_env().containers.run(
+        client = docker.from_env()
+        client.images.get(image)  # the SDK would pull a missing one from a registry
+        output = client.containers.run(
             image,
             command,
-            entrypoint=[],
             user=user,
             environment=env,
             network_mode="none",
@@ -35,7 +37,7 @@ def run_once(image: str, command: list[str], *, user: str, mount: tuple[Path, st
             pids_limit=256,
             init=True,
             # Whatever the engine's default driver is: the SDK reads back no other.
-            log_config={"type": "json-file"},
+            log_config=LogConfig(type="json-file"),
             tmpfs={"/tmp": "rw,exec,size=256m,mode=1777", "/home/node/.cache": "rw,size=64m,mode=1777"},  # noqa: S108 - in the container
             volumes={str(mount[0]): {"bind": mount[1], "mode": "ro"}},
             stdout=True,

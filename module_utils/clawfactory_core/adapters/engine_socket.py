@@ -64,6 +64,7 @@ class EngineSocket:
             raise EngineUnavailable(f"what answers on {self._path} is not a Docker engine: {body[:200]!r}") from error
 
     def version(self) -> dict[str, Any]:
+        """Answer of ``GET /version``."""
         result = self.get("/version")
         if not isinstance(result, dict):
             raise EngineUnavailable(f"what answers on {self._path} is not a Docker engine")
@@ -77,6 +78,7 @@ class EngineSocket:
         return [item for item in inspected if item is not None]
 
     def networks(self, label: str) -> list[dict[str, Any]]:
+        """Every network that carries the label."""
         found: list[dict[str, Any]] = self.get(f"/networks?filters={quote(json.dumps({'label': [label]}))}") or []
         return found
 

@@ -73,15 +73,15 @@ def test_places_of_one_run_do_not_meet():
     mates = ["bot1", "bot2", "bot3"]
     places = [place(bot, mates) for bot in mates]
     assert [item["description"]["slot"] for item in places] == [0, 1, 2]
-    assert all(item["changed"] for item in places)
+    assert all(item["due"] for item in places)
 
 
 def test_place_of_a_known_bot_is_unchanged_unless_something_drifted():
     entry = {"slot": 4, "gateway_port": 19269, "controller_port": 8084, "host_ports": []}
     machine = {"allocations": {"bot1": entry}}
     found = place("bot1", ["bot1"], machine)
-    assert (found["changed"], found["description"]["gateway_uid"]) == (False, 20005)
-    assert place("bot1", ["bot1"], {**machine, "drift": ["/srv"]})["changed"]
+    assert (found["due"], found["description"]["gateway_uid"]) == (False, 20005)
+    assert place("bot1", ["bot1"], {**machine, "drift": ["/srv"]})["due"]
 
 
 def test_place_agrees_with_what_the_machine_will_allocate():

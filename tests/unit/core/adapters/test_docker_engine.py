@@ -24,6 +24,7 @@ def server(monkeypatch):
         monkeypatch.setenv("DOCKER_HOST", f"unix://{directory}/engine.sock")
         prefix = "/containers/c1"
         server.answers = {
+            "/images/gateway:1/json": (200, {"Id": "sha256:1"}),
             "/version": (200, {"ApiVersion": "1.41", "Version": "20.10.24"}),
             "POST /containers/create": (201, {"Id": "c1"}),
             f"{prefix}/json": (

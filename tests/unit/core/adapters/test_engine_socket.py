@@ -29,7 +29,7 @@ def server(path):
 def test_answer_is_decoded(server, path):
     server.answers["/version"] = (200, {"Version": "20.10.24", "ApiVersion": "1.41"})
     assert EngineSocket(path).version()["Version"] == "20.10.24"
-    assert server.requests == ["/v1.41/version"]
+    assert server.requests == ["/version"]
 
 
 def test_404_is_none(server, path):
