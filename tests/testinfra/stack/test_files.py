@@ -13,16 +13,30 @@ TOP = {
     "allocations.json": "root root 644 regular file",
     "secrets": "root root 700 directory",
     "secrets/tokens.env": "root root 600 regular file",
+    "audit": "root root 700 directory",
+    "disk": "root root 755 directory",
+    "firewall/clawfactory.nft": "root root 644 regular file",
 }
 PER_BOT = {
     "secrets/{bot}": "root root 700 directory",
     "secrets/{bot}/gateway.env": "root root 600 regular file",
     "secrets/{bot}/controller.env": "root root 600 regular file",
     "secrets/{bot}/snapshot.key": "root root 600 regular file",
+    "secrets/{bot}/snapshot.pub": "root root 600 regular file",
     "secrets/{bot}/run/gateway.env": "{gateway} {gateway} 400 regular file",
     "secrets/{bot}/run/controller.env": "{controller} {controller} 400 regular file",
+    "bot_repos/{bot}": "root root 755 directory",
     "bot_repos/{bot}/state": "{gateway} {gateway} 700 directory",
-    "bot_repos/{bot}/config/openclaw.json": "root root 644 regular file",
+    "bot_repos/{bot}/state/workspace": "{gateway} {gateway} 700 directory",
+    "bot_repos/{bot}/approved": "{controller} {controller} 755 directory",
+    "bot_repos/{bot}/approved/.git": "{controller} {controller} 700 directory",
+    "bot_repos/{bot}/origin.git": "{controller} {controller} 700 directory",
+    "bot_repos/{bot}/config": "root {gateway} 750 directory",
+    "bot_repos/{bot}/config/openclaw.json": "root {gateway} 640 regular file",
+    "bot_repos/{bot}/config/operator.json5": "root {gateway} 640 regular file",
+    "run/{bot}/operator": "{controller} {proxy} 2750 directory",
+    "run/{bot}/operator/controller.sock": "{controller} {proxy} 660 socket",
+    "snapshots/{bot}": "{controller} {controller} 700 directory",
     "egress/{bot}/squid.conf": "root root 644 regular file",
     "proxy/{bot}/nginx.conf": "root root 644 regular file",
 }
@@ -42,7 +56,7 @@ def test_file_of_the_machine_has_owner_and_mode(machine: Host, path: str) -> Non
 @pytest.mark.parametrize("path", PER_BOT)
 def test_file_of_a_bot_has_owner_and_mode(machine: Host, bot: str, path: str) -> None:
     slot = BOTS.index(bot)
-    expected = PER_BOT[path].format(gateway=20001 + slot, controller=30001 + slot).replace("root", "0")
+    expected = PER_BOT[path].format(gateway=20001 + slot, controller=30001 + slot, proxy=40001 + slot).replace("root", "0")
     assert owned(machine, path.format(bot=bot)) == expected
 
 
