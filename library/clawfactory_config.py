@@ -14,9 +14,11 @@ options:
     type: path
     required: true
   state:
-    description: V(known_good) puts back what was there before the last change.
+    description:
+      - V(validated) only asks OpenClaw, where something would change, and remembers that it agreed.
+      - V(known_good) puts back what was there before the last change.
     type: str
-    choices: [present, known_good]
+    choices: [present, validated, known_good]
     default: present
   content:
     description: Wanted text of openclaw.json.
@@ -78,7 +80,7 @@ ENVIRONMENT = {
 def argument_spec() -> dict[str, dict[str, object]]:
     return {
         "directory": {"type": "path", "required": True},
-        "state": {"type": "str", "choices": ["present", "known_good"], "default": "present"},
+        "state": {"type": "str", "choices": ["present", "validated", "known_good"], "default": "present"},
         "content": {"type": "str", "default": "{}"},
         "uid": {"type": "int", "required": True},
         "image": {"type": "str", "default": ""},
@@ -90,7 +92,7 @@ def argument_spec() -> dict[str, dict[str, object]]:
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
-        result = restore(module) if module.params["state"] == "known_good" else install(module)
+        result = {"present": install, "validated": ask, "known_good": restore}[module.params["state"]](module)
     except (CoreError, MissingDependency) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
@@ -106,8 +108,21 @@ def restore(module: AnsibleModule) -> dict[str, object]:
 
 
 def install(module: AnsibleModule) -> dict[str, object]:
+    wanted = plan(module)
+    if wanted.changed and not module.check_mode:
+        config_install.apply_config(wanted, asking(module))
+    return {"changed": wanted.changed, "diff": wanted.files.diff()}
+
+
+def ask(module: AnsibleModule) -> dict[str, object]:
+    if not module.check_mode:
+        config_install.validate_config(plan(module), asking(module))
+    return {"changed": False}
+
+
+def plan(module: AnsibleModule) -> config_install.ConfigPlan:
     options = module.params
-    plan = config_install.plan_config(
+    return config_install.plan_config(
         config_install.ConfigRequest(
             directory=Path(options["directory"]),
             content=options["content"],
@@ -116,9 +131,10 @@ def install(module: AnsibleModule) -> dict[str, object]:
             remembered=Path(options["remembered"]),
         )
     )
-    if plan.changed and not module.check_mode:
-        config_install.apply_config(plan, partial(validate, options["image"], options["uid"]))
-    return {"changed": plan.changed, "diff": plan.files.diff()}
+
+
+def asking(module: AnsibleModule) -> config_install.Validate:
+    return partial(validate, module.params["image"], module.params["uid"])
 
 
 def validate(image: str, uid: int, candidate: Path) -> None:

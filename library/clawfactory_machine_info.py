@@ -81,7 +81,8 @@ def main() -> None:
         fresh = not set(options["new_bots"]) <= set(machine["allocations"])
         check_machine(machine, options["minimum_memory_mb"], options["minimum_disk_mb"] if fresh else 0)
     except CoreError as error:
-        module.fail_json(msg=str(error))
+        bots = ", ".join(options["new_bots"])
+        module.fail_json(msg=f"{bots}: {error}" if bots else str(error))
     module.exit_json(changed=False, machine=machine)
 
 

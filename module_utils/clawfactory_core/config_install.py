@@ -76,6 +76,15 @@ def plan_config(request: ConfigRequest) -> ConfigPlan:
     return ConfigPlan(plan_files(specs), text, request)
 
 
+def validate_config(plan: ConfigPlan, validate: Validate) -> None:
+    """Validate what is about to be installed, and remember it; installs nothing.
+
+    :raises InvalidInput: OpenClaw refuses the configuration.
+    """
+    if plan.changed:
+        _validate_once(plan.request, plan.operator_text, validate)
+
+
 def apply_config(plan: ConfigPlan, validate: Validate) -> None:
     """Validate, keep what was there as known good, install.
 
@@ -121,7 +130,8 @@ def _validate_once(request: ConfigRequest, operator_text: str, validate: Validat
     passed = request.remembered / key
     if request.image_id and passed.exists():
         return
-    candidate = request.directory.with_name(f".{request.directory.name}.candidate")
+    # Not beside the target: a refused bot leaves no directory behind.
+    candidate = request.remembered / f".{request.directory.parent.name}"
     shutil.rmtree(candidate, ignore_errors=True)
     candidate.mkdir(mode=0o755, parents=True)
     try:

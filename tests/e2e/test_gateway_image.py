@@ -5,6 +5,7 @@ Takes the image of e2e's gateway, or the one named by CLAWFACTORY_TEST_GATEWAY_I
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -15,17 +16,24 @@ from pathlib import Path
 
 import pytest
 
+from clawfactory_core.configuration import GatewaySettings, parse_bot, render_config
+
 UID = 20001
 TOKEN = "0123456789abcdef0123456789abcdef"
 INSTALLER = ("node", "/opt/clawfactory/lib/install-packages.mjs")
 START = "/opt/clawfactory/bin/gateway-start"
 IS_NUMBER = "sha512-41Cifkg6e8TylSpdtTpeLVMqvSBEVzTttHvERD741+pnZ8ANv0004MRL43QKPDlK9cGvNp6NZWZUBlbGXYxxng=="
-CONFIG = """{
-  gateway: {mode: "local", bind: "lan", auth: {mode: "token"}, controlUi: {allowedOrigins: ["http://127.0.0.1:18789"]}},
-  plugins: {load: {paths: [
-    "/opt/openclaw/node_modules/@openclaw/discord", "/opt/openclaw/node_modules/@openclaw/slack",
-  ]}},
-}"""
+#: Stands for the proxy of every bot here: the channels get as far as their first connection, which is refused.
+CLOSED = "127.0.0.1"
+CHANNELS = ["discord", "slack", "telegram"]
+KEYS = {
+    "OPENCLAW_GATEWAY_TOKEN": TOKEN,
+    "ANTHROPIC_API_KEY": "sk-ant-none",
+    "DISCORD_BOT_TOKEN": "MTAxMDEwMTAxMDEwMTAxMDEw.none.none",
+    "SLACK_BOT_TOKEN": "xoxb-none",
+    "SLACK_APP_TOKEN": "xapp-none",
+    "TELEGRAM_BOT_TOKEN": "1:none",
+}
 
 pytestmark = pytest.mark.integration
 
@@ -56,8 +64,12 @@ class Bot:
     def __post_init__(self) -> None:
         for part in ("state/workspace/e2e_save", "save", "config", "secrets"):
             (self.root / part).mkdir(parents=True)
-        (self.root / "config" / "openclaw.json").write_text(CONFIG)
-        self.secrets(f"OPENCLAW_GATEWAY_TOKEN={TOKEN}\nODD=a\"b $(id) `x` 'q' \n")
+        plan = parse_bot("e2e", {"bot_providers": ["anthropic"], "bot_channels": CHANNELS})
+        settings = GatewaySettings(port=18789, proxy_address=CLOSED, egress_address=CLOSED)
+        (self.root / "config" / "openclaw.json").write_text(json.dumps(render_config(plan, settings)))
+        (self.root / "config" / "operator.json5").write_text("{}")
+        keys = "".join(f"{name}={value}\n" for name, value in KEYS.items())
+        self.secrets(f"{keys}ODD=a\"b $(id) `x` 'q' \n")
         self.own()
 
     def own(self) -> None:
@@ -136,8 +148,65 @@ def test_the_gateway_gets_ready_with_packages_and_secrets(bot):
     assert TOKEN not in json.dumps(json.loads(docker("inspect", bot.name).stdout))
     health = docker("exec", bot.name, "openclaw", "health", "--json")
     assert health.returncode == 0, health.stderr
-    plugins = docker("exec", bot.name, "openclaw", "plugins", "list", "--json").stdout
-    assert {"discord", "slack"} <= {plugin["id"] for plugin in json.loads(plugins)["plugins"] if plugin["enabled"]}
+    plugins = json.loads(docker("exec", bot.name, "openclaw", "plugins", "list", "--json").stdout)["plugins"]
+    trust = {plugin["id"]: plugin["trust"]["reason"] for plugin in plugins if plugin["status"] == "loaded"}
+    assert [trust.get(name) for name in CHANNELS] == ["trusted-official", "trusted-official", "bundled"]
+    unreached = [rf"\[{name}\].*(ECONNREFUSED|Network request)" for name in CHANNELS]
+    while not all(re.search(line, log := read_log(bot)) for line in unreached):
+        assert time.monotonic() < deadline, log
+        time.sleep(1)
+    assert "trust" not in log.lower()
+
+
+def read_log(bot: Bot) -> str:
+    found = docker("logs", bot.name)
+    return found.stdout + found.stderr
+
+
+RECORDS = "/opt/clawfactory/lib/plugin-installs.json"
+RECORD = ("sh", "-euc", f". /opt/clawfactory/lib/plugin-records.sh; record_plugins; cat {RECORDS}")
+
+
+def test_plugins_are_recorded_until_openclaw_took_the_records_over(bot):
+    plugins = bot.root / "state" / "plugins"
+    records = bot.run(*RECORD).stdout
+    assert sorted(json.loads(records)["installRecords"]) == ["discord", "slack"]
+    assert [(path.name, path.read_text()) for path in plugins.iterdir()] == [("installs.json", records)]
+    # As OpenClaw leaves them.
+    (plugins / "installs.json").rename(plugins / "installs.json.migrated")
+    (bot.root / "state" / "state").mkdir()
+    (bot.root / "state" / "state" / "openclaw.sqlite").touch()
+    assert bot.run(*RECORD).returncode == 0
+    assert [path.name for path in plugins.iterdir()] == ["installs.json.migrated"]
+    (plugins / "installs.json.migrated").write_text("those of another image")
+    assert bot.run(*RECORD).returncode == 0
+    assert (plugins / "installs.json").read_text() == records
+
+
+@pytest.mark.parametrize("name", ["plugins", "plugins/installs.json", "plugins/installs.json.migrated"])
+@pytest.mark.parametrize("kind", ["link", "loop", "fifo", "directory", "text"])
+def test_what_stands_where_records_go_is_replaced_not_followed(bot, name, kind):
+    path = bot.root / "state" / name
+    path.parent.mkdir(exist_ok=True)
+    treasure = bot.root / "state" / "treasure"
+    treasure.mkdir()
+    (treasure / "installs.json").write_text("untouched")
+    if kind == "loop":
+        path.symlink_to(path.name)
+    elif kind == "link":
+        path.symlink_to("treasure" if name == "plugins" else "../treasure/installs.json")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        (path / "installs.json").mkdir(parents=True)
+    else:
+        path.write_text("{")
+    bot.own()
+    done = bot.run(*RECORD, timeout=30)
+    assert done.returncode == 0, done.stderr
+    written = bot.root / "state" / "plugins" / "installs.json"
+    assert (written.is_symlink(), written.parent.is_symlink(), written.read_text()) == (False, False, done.stdout)
+    assert [entry.read_text() for entry in treasure.iterdir()] == ["untouched"]
 
 
 @pytest.mark.parametrize(

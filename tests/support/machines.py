@@ -5,8 +5,9 @@
 capabilities are listed: all that Docker 20.10 can name and this process has. A volume carries ``/var/lib/docker``,
 because overlay2 does not stack on overlay2.
 
-Usage: ``machines.py create NAME [--ssh DIRECTORY]`` | ``destroy NAME`` | ``load NAME IMAGE …`` | ``fingerprint NAME FILE`` |
-``compare NAME FILE`` (exit status 1 if the machine has changed since that fingerprint was taken)
+Usage: ``machines.py create NAME [--ssh DIRECTORY]`` | ``destroy NAME`` | ``load NAME IMAGE …`` |
+``fingerprint NAME FILE`` | ``compare NAME FILE`` (exit status 1 if the machine has changed since that fingerprint was
+taken)
 """
 
 from __future__ import annotations
@@ -96,6 +97,14 @@ def create(name: str) -> None:
         "--sysctl", "net.ipv6.conf.all.disable_ipv6=0",
         "--env", "container=docker", IMAGE, *init_arguments(),
     )  # fmt: skip
+    wait_until_up(name)
+
+
+def wait_until_up(name: str) -> None:
+    """Wait until systemd has started everything on a machine.
+
+    :raises MachineError: it does not come up, or not with everything; the message has the failed units.
+    """
     deadline = time.monotonic() + BOOT_SECONDS
     state = ""
     while time.monotonic() < deadline:

@@ -5,7 +5,8 @@ All bad bots go through one run, each failing by itself; then the machine is com
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,15 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "mode": ({"egress_mode": "closed"}, ("egress_mode", "closed", "allowlist")),
 }
 
+CONNECTION = {"ansible_host": MACHINE, "ansible_connection": "community.docker.docker", "ansible_user": "root"}
+
 
 @pytest.fixture(scope="module")
 def bad_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PlaybookRun, list[str]]]:
     """The run of all bad bots, and what it changed on the machine."""
-    connection = {"ansible_host": MACHINE, "ansible_connection": "community.docker.docker", "ansible_user": "root"}
     inventory: Path = tmp_path_factory.mktemp("bad") / "hosts.yml"
     hosts = {bot: variables for bot, (variables, _) in BAD.items()}
-    inventory.write_text(yaml.safe_dump({"bots": {"hosts": hosts, "vars": connection}}))
+    inventory.write_text(yaml.safe_dump({"bots": {"hosts": hosts, "vars": CONNECTION}}))
     docker("exec", "--detach", MACHINE, "python3", "-m", "http.server", "--bind", "127.0.0.1", "9966")
     try:
         before = fingerprint(MACHINE)
@@ -68,6 +70,42 @@ def test_none_of_them_was_deployed_and_nothing_changed(bad_run: tuple[PlaybookRu
     assert run.returncode == 2
     assert run.changed == []
     assert changed == []
+
+
+@contextmanager
+def other_system() -> Iterator[None]:
+    """The machine says it is one that nobody has tried."""
+    docker(
+        "exec", MACHINE, "sh", "-c", "echo ID=haiku >/run/os-release && mount --bind /run/os-release /etc/os-release"
+    )
+    try:
+        yield
+    finally:
+        docker("exec", MACHINE, "umount", "/etc/os-release")
+
+
+@pytest.mark.parametrize(
+    ("variables", "system", "expected"),
+    [
+        ({"host_minimum_memory_mb": 99999999}, nullcontext, ("host_minimum_memory_mb", "99999999", "lower")),
+        ({"host_minimum_disk_mb": 99999999}, nullcontext, ("host_minimum_disk_mb", "99999999", "lower")),
+        ({}, other_system, ("operating system", "'haiku'", "Debian")),
+    ],
+    ids=["memory", "disk", "system"],
+)
+def test_unfit_machine_is_refused_and_not_changed(
+    tmp_path: Path, variables: dict[str, int], system: Callable[[], AbstractContextManager[None]], expected: tuple[str]
+) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"bots": {"hosts": {"newcomer": variables}, "vars": CONNECTION}}))
+    before = fingerprint(MACHINE)
+    with system():
+        run = ansible_playbook("site.yml", inventory)
+    assert run.returncode == 2
+    for text in ("newcomer", *expected):
+        assert text in run.failures["newcomer"], run.failures["newcomer"]
+    assert run.changed == []
+    assert differences(before, fingerprint(MACHINE)) == []
 
 
 def test_host_outside_the_group_is_told_where_it_belongs(tmp_path: Path) -> None:

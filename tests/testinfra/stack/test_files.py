@@ -44,7 +44,8 @@ PER_BOT = {
 
 def owned(machine: Host, path: str) -> str:
     """Owner and group by number, mode, kind."""
-    return machine.check_output("stat --format '%%u %%g %%a %%F' /srv/clawfactory/%s", path)
+    text: str = machine.check_output("stat --format '%%u %%g %%a %%F' /srv/clawfactory/%s", path)
+    return text
 
 
 @pytest.mark.parametrize("path", TOP)
@@ -56,7 +57,8 @@ def test_file_of_the_machine_has_owner_and_mode(machine: Host, path: str) -> Non
 @pytest.mark.parametrize("path", PER_BOT)
 def test_file_of_a_bot_has_owner_and_mode(machine: Host, bot: str, path: str) -> None:
     slot = BOTS.index(bot)
-    expected = PER_BOT[path].format(gateway=20001 + slot, controller=30001 + slot, proxy=40001 + slot).replace("root", "0")
+    uids = {"gateway": 20001 + slot, "controller": 30001 + slot, "proxy": 40001 + slot}
+    expected = PER_BOT[path].format(**uids).replace("root", "0")
     assert owned(machine, path.format(bot=bot)) == expected
 
 
@@ -120,7 +122,7 @@ def test_no_secret_is_in(machine: Host, secrets: dict[str, str], place: str) -> 
         "processes": "ps axww -o args",
         "journal": "journalctl --no-pager",
         "container logs": "for c in $(docker ps --all --quiet); do docker logs $c 2>&1; done",
-        "configuration": "cat $(find /srv/clawfactory -type f -not -path '*/secrets/*' -not -path '*/state/*')",
+        "configuration": "grep -rIh . /srv/clawfactory --exclude-dir=secrets --exclude-dir=state --exclude-dir=venv",
         "temporary files": "grep -rIh . /tmp /root/.ansible 2>/dev/null; true",
     }[place]
     text = machine.run(command).stdout

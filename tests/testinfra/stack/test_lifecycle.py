@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 
 from testinfra.host import Host
 
+from tests.support.machines import docker, wait_until_up
 from tests.support.polling import wait_for
 
-from .conftest import PARTS, Inspect, Play
+from .conftest import BOTS, MACHINE, PARTS, Inspect, Play
 
 # What a drain of OpenClaw would take is five minutes; the role promises this much, and the rest is Ansible.
 STOP_SECONDS = 20
 ANSIBLE_SECONDS = 15
 # As long as the dead gateway's lease lasts.
 LEASE_SECONDS = 300
+PORTS = {"bot1": 18789, "bot2": 18909}
 
 
 def states(machine: Host, bot: str) -> dict[str, str]:
@@ -26,7 +29,8 @@ def states(machine: Host, bot: str) -> dict[str, str]:
 
 
 def ready(machine: Host, port: int) -> bool:
-    return machine.run("curl --silent --fail --max-time 5 http://127.0.0.1:%s/readyz", str(port)).rc == 0
+    probe = machine.run("curl --silent --fail --max-time 5 http://127.0.0.1:%s/readyz", str(port))
+    return bool(probe.rc == 0)
 
 
 def test_status_shows_every_bot(play: Play) -> None:
@@ -80,6 +84,33 @@ def test_restart_makes_a_new_process_in_the_same_container(machine: Host, play: 
     assert after["Id"] == before["Id"]
     assert after["State"]["StartedAt"] != before["State"]["StartedAt"]
     assert ready(machine, 18789)
+
+
+def test_bot_that_leaves_too_little_disk_is_stopped_until_there_is_enough(machine: Host, play: Play) -> None:
+    """By the watcher as systemd runs it; more free space than any machine has is asked for."""
+    play("site.yml", "--limit", "bot1", "--extra-vars", "host_disk_reserve_mb=1000000000").succeeded()
+    wait_for("the stop of bot1's gateway", lambda: states(machine, "bot1")["gateway"] == "exited", 40)
+    refused = play("playbooks/start.yml", "--limit", "bot1")
+    assert refused.returncode != 0
+    assert "bot1" in refused.failures["bot1"]
+    assert states(machine, "bot1")["gateway"] == "exited"
+    assert states(machine, "bot2")["gateway"] == "running"
+    play("site.yml", "--limit", "bot1").succeeded()
+    assert ready(machine, PORTS["bot1"])
+
+
+def test_bots_and_firewall_come_back_with_the_machine(machine: Host) -> None:
+    docker("restart", "--time", "60", MACHINE)
+    wait_until_up(MACHINE)
+    for bot in BOTS:
+        wait_for(f"a ready {bot}", partial(ready, machine, PORTS[bot]), LEASE_SECONDS / 3, every=1)
+        assert states(machine, bot) == dict.fromkeys(PARTS, "running")
+    started = {
+        unit: int(machine.service(unit).systemd_properties["ActiveEnterTimestampMonotonic"])
+        for unit in ("clawfactory-firewall", "docker")
+    }
+    assert 0 < started["clawfactory-firewall"] < started["docker"]
+    assert "cfi-835e7134" in machine.check_output("nft list table inet clawfactory")
 
 
 def test_deploy_after_all_that_changes_nothing(play: Play) -> None:

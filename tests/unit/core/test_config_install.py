@@ -74,6 +74,7 @@ def test_refusal_changes_nothing_and_leaves_no_candidate(bot):
         install(bot, '{"a": 2}', OpenClaw(CoreError("gateway.bogus: Unrecognized key")))
     assert tree(bot.parent) == before
     assert [path.name for path in bot.iterdir()] == ["config"]
+    assert len(list((bot.parent / "validated").iterdir())) == 1
 
 
 def test_refused_configuration_is_asked_again(bot):
@@ -89,7 +90,7 @@ def test_refused_configuration_is_asked_again(bot):
 def test_interruption_leaves_no_candidate_and_is_not_called_a_refusal(bot, error):
     with pytest.raises(type(error)):
         install(bot, "{}", OpenClaw(error))
-    assert list(bot.iterdir()) == []
+    assert list(bot.iterdir()) == list((bot.parent / "validated").iterdir()) == []
 
 
 def test_missing_library_is_not_called_a_refusal(bot):
@@ -99,8 +100,8 @@ def test_missing_library_is_not_called_a_refusal(bot):
 
 
 def test_candidate_of_an_interrupted_run_is_not_mixed_in(bot):
-    left = bot / ".config.candidate"
-    left.mkdir()
+    left = bot.parent / "validated" / ".bot1"
+    left.mkdir(parents=True)
     (left / "old.json").write_text("x")
     openclaw = OpenClaw()
     install(bot, "{}", openclaw)
@@ -148,7 +149,7 @@ def test_unknown_image_is_asked_every_time(bot):
         install(bot, "{}", openclaw, image_id="")
         (bot / "config" / "openclaw.json").unlink()
     assert len(openclaw.shown) == 2
-    assert not (bot.parent / "validated").exists()
+    assert list((bot.parent / "validated").iterdir()) == []
 
 
 def test_known_good_is_kept_and_put_back(bot, ownership):

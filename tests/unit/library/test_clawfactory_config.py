@@ -77,3 +77,18 @@ def test_known_good_is_restored_if_there_is_one(run_module, arguments, asked, ve
     done = run_module(MODULE, state="known_good", **arguments)
     assert looked["restored"] == done["restored"] == done["changed"] == (versions == 2)
     assert managed.read_text() == '{"v": 0}'
+
+
+def test_asking_remembers_the_answer_and_installs_nothing(run_module, arguments, asked):
+    assert not run_module(MODULE, state="validated", content='{"a": 1}', **arguments)["changed"]
+    assert list(Path(arguments["directory"]).parent.iterdir()) == []
+    assert run_module(MODULE, content='{"a": 1}', **arguments)["changed"]
+    assert len(asked) == 1
+    assert not run_module(MODULE, state="validated", content='{"a": 1}', **arguments)["changed"]
+    assert len(asked) == 1
+
+
+def test_asking_tells_a_refusal(run_module, arguments, asked):
+    result = run_module(MODULE, state="validated", content='{"refused": 1}', **arguments)
+    assert result["failed"] and "refused: Unrecognized key" in result["msg"]
+    assert not run_module(MODULE, check=True, state="validated", content='{"refused": 1}', **arguments).get("failed")

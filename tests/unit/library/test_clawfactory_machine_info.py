@@ -30,8 +30,9 @@ def test_machine_is_returned_and_never_changed(run_module, tmp_path):
 
 
 def test_unfit_machine_fails(run_module, tmp_path):
-    result = run_module(MODULE, root=str(tmp_path), minimum_memory_mb=10**9)
+    result = run_module(MODULE, root=str(tmp_path), minimum_memory_mb=10**9, new_bots=["bot1", "bot2"])
     assert result["failed"] and "host_minimum_memory_mb asks for 1000000000" in result["msg"]
+    assert result["msg"].startswith("bot1, bot2: ")
 
 
 @pytest.mark.parametrize(("new_bots", "failed"), [(["bot1"], False), ([], False), (["bot1", "bot2"], True)])

@@ -1,0 +1,42 @@
+"""What runs on the machine beside the bots' containers, started by systemd."""
+
+from __future__ import annotations
+
+import pytest
+from testinfra.host import Host
+
+# CAP_DAC_READ_SEARCH alone: the watcher reads every bot's files and writes none.
+READ_EVERYTHING = f"{1 << 2:016x}"
+
+
+def test_machine_has_no_failed_unit(machine: Host) -> None:
+    assert machine.check_output("systemctl --failed --no-legend --plain") == ""
+    assert machine.check_output("systemctl is-system-running") == "running"
+
+
+@pytest.mark.parametrize("unit", ["docker", "clawfactory-firewall", "clawfactory-disk-watch"])
+def test_unit_starts_at_boot(machine: Host, unit: str) -> None:
+    assert machine.service(unit).is_enabled
+
+
+@pytest.mark.parametrize("unit", ["docker", "clawfactory-disk-watch"])
+def test_service_runs_and_has_not_crashed(machine: Host, unit: str) -> None:
+    service = machine.service(unit)
+    assert service.is_running
+    assert service.systemd_properties["NRestarts"] == "0"
+
+
+def test_disk_watcher_is_confined(machine: Host) -> None:
+    pid = machine.service("clawfactory-disk-watch").systemd_properties["MainPID"]
+    status = machine.file(f"/proc/{pid}/status").content_string
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert {fields[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {READ_EVERYTHING}
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    assert machine.check_output("nsenter --target %s --net ip -brief address", pid).split()[0] == "lo"
+    writable = machine.run("nsenter --target %s --mount touch /srv/clawfactory/probe", pid)
+    assert "Read-only file system" in writable.stderr
+
+
+def test_disk_watcher_says_nothing_while_all_is_well(machine: Host) -> None:
+    lines = machine.check_output("journalctl --unit clawfactory-disk-watch --output cat --no-pager").splitlines()
+    assert [line for line in lines if "systemd" not in line and "Started clawfactory-disk-watch" not in line] == []
