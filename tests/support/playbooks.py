@@ -75,11 +75,11 @@ def ansible_playbook(playbook: str, inventory: Path, *arguments: str, timeout: f
         **os.environ,
         "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        # Others would write between the JSON.
-        "ANSIBLE_CALLBACKS_ENABLED": "",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_FORCE_COLOR": "0",
     }
+    # Others would write into the JSON.
+    environment.pop("ANSIBLE_CALLBACKS_ENABLED", None)
     executable = Path(sys.executable).with_name("ansible-playbook")
     done = subprocess.run(
         [str(executable), str(REPOSITORY / playbook), "--inventory", str(inventory), *arguments],

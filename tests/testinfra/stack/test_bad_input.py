@@ -16,7 +16,7 @@ import yaml
 from tests.support.machines import differences, docker, fingerprint
 from tests.support.playbooks import PlaybookRun, ansible_playbook
 
-from .conftest import MACHINE
+from .conftest import MACHINE, Play
 
 # Variables of the bad bot, and what its message must name besides the bot: variable, value, and the way out.
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -105,6 +105,15 @@ def test_unfit_machine_is_refused_and_not_changed(
     for text in ("newcomer", *expected):
         assert text in run.failures["newcomer"], run.failures["newcomer"]
     assert run.changed == []
+    assert differences(before, fingerprint(MACHINE)) == []
+
+
+def test_machine_with_bots_is_not_uninstalled(play: Play) -> None:
+    before = fingerprint(MACHINE)
+    run = play("playbooks/host.yml", "--limit", "bot1", "--extra-vars", "host_state=absent")
+    assert run.returncode == 2
+    for text in ("bot1", "bot2", "playbooks/remove.yml"):
+        assert text in run.failures["bot1"], run.failures["bot1"]
     assert differences(before, fingerprint(MACHINE)) == []
 
 

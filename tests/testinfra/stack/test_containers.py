@@ -61,7 +61,7 @@ def test_container_has_no_powers(inspect: Inspect, bot: str, part: str) -> None:
     assert host["ReadonlyRootfs"] is True
     assert host["Privileged"] is False
     assert not host["Devices"]
-    assert [host[f"{kind}Mode"] for kind in ("Pid", "Uts", "Userns")] == ["", "", ""]
+    assert [host[f"{kind}Mode"] for kind in ("Pid", "UTS", "Userns")] == ["", "", ""]
     assert host["IpcMode"] == "private"
 
 
