@@ -64,7 +64,7 @@ ATTACKS = {
     "shadow the skills": f"mv {WORKSPACE}/skills {WORKSPACE}/s2 && mkdir {WORKSPACE}/skills",
     "shadow the workspace": f"mv {WORKSPACE} {WORKSPACE}2 && mkdir {WORKSPACE} && echo evil > {WORKSPACE}/SOUL.md",
     "shadow the state": "mv /home/node/.openclaw /home/node/.openclaw2 && mkdir /home/node/.openclaw",
-    "link the workspace": f"rm -rf {WORKSPACE} ; ln -s /tmp {WORKSPACE}",
+    "link the workspace": f"rm -rf {WORKSPACE}; ln -sT /tmp {WORKSPACE}",
     "mount over": f"mount -t tmpfs none {WORKSPACE}",
     "unmount": f"umount {WORKSPACE}/SOUL.md",
     "mount in a user namespace": f"unshare -Urm sh -c 'mount -t tmpfs none {WORKSPACE}'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -48,8 +49,10 @@ class TestChat:
         before = len(asked_of_the_model(lan))
         try:
             engine("stop", egress)
-            answer = bot.ask("unheard")
-            assert answer.status != 200 or "unheard" not in answer.body.decode()
+            # OpenClaw tries again for minutes: no answer for so long is as good as a refusal.
+            with contextlib.suppress(TimeoutError):
+                answer = bot.ask("unheard", timeout=30)
+                assert answer.status != 200 or "unheard" not in answer.body.decode()
             assert len(asked_of_the_model(lan)) == before
         finally:
             engine("start", egress)

@@ -38,5 +38,6 @@ def test_disk_watcher_is_confined(machine: Host) -> None:
 
 
 def test_disk_watcher_says_nothing_while_all_is_well(machine: Host) -> None:
-    own = "journalctl --unit clawfactory-disk-watch _TRANSPORT=stdout --output cat --no-pager --quiet"
-    assert machine.check_output(own) == ""
+    run = machine.service("clawfactory-disk-watch").systemd_properties["InvocationID"]
+    own = "journalctl _SYSTEMD_INVOCATION_ID=%s _TRANSPORT=stdout --output cat --no-pager --quiet"
+    assert machine.check_output(own, run) == ""
