@@ -49,6 +49,13 @@ def play() -> Play:
     return run
 
 
+def of_processes(machine: Host, bot: str, part: str, command: str) -> str:
+    """What a shell command prints for each process ``$pid`` of a container; one that has just ended prints nothing."""
+    each = f"for pid in $(docker top clawfactory-{bot}-{part} -eo pid | tail -n +2); do {command}; done"
+    text: str = machine.run(f"{{ {each}; }} 2>/dev/null").stdout
+    return text.strip()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Look first, then change: what stops and removes bots comes after everything that wants them running."""
     order = ("test_bad_input", "test_lifecycle", "test_removal")

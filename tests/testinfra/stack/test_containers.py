@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from testinfra.host import Host
 
-from .conftest import BOTS, PARTS, Inspect
+from .conftest import BOTS, PARTS, Inspect, of_processes
 
 STATE, WORKSPACE = "/home/node/.openclaw", "/home/node/.openclaw/workspace"
 UIDS = {
@@ -68,11 +68,11 @@ def test_container_has_no_powers(inspect: Inspect, bot: str, part: str) -> None:
 @each_container
 def test_process_holds_no_capability(machine: Host, inspect: Inspect, bot: str, part: str) -> None:
     """As the kernel sees it, for every process of the container and not only for what was asked of Docker."""
-    top = machine.check_output("docker top clawfactory-%s-%s -eo pid", bot, part).split()[1:]
-    assert top
-    for pid in top:
-        status = machine.file(f"/proc/{pid}/status").content_string
+    statuses = of_processes(machine, bot, part, "cat /proc/$pid/status; echo").split("\n\n")
+    assert inspect(bot, part)["State"]["Pid"] in [int(status.split("\nPid:\t")[1].split()[0]) for status in statuses]
+    for status in statuses:
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        pid = fields["Pid"]
         sets = {name: fields[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
         assert set(sets.values()) == {"0" * 16}, (pid, sets)
         assert fields["NoNewPrivs"] == "1"

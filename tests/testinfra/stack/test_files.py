@@ -7,7 +7,7 @@ import re
 import pytest
 from testinfra.host import Host
 
-from .conftest import BOTS, PARTS
+from .conftest import BOTS, PARTS, of_processes
 
 TOP = {
     "allocations.json": "root root 644 regular file",
@@ -134,7 +134,7 @@ def test_no_secret_is_in(machine: Host, secrets: dict[str, str], place: str) -> 
 @pytest.mark.parametrize("part", [part for part in PARTS if part != "gateway"])
 def test_secrets_of_the_gateway_are_in_no_other_container(machine: Host, secrets: dict[str, str], part: str) -> None:
     shared = {"bot1/gateway.env/CLAWFACTORY_AGENT_TOKEN"}
-    pids = machine.check_output("docker top clawfactory-bot1-%s -eo pid", part).split()[1:]
-    environments = "".join(machine.check_output("tr '\\0' '\\n' < /proc/%s/environ", pid) for pid in pids)
+    environments = of_processes(machine, "bot1", part, "tr '\\0' '\\n' < /proc/$pid/environ")
+    assert "PATH=" in environments
     seen = [name for name, value in secrets.items() if name.startswith("bot1/gateway.env") and value in environments]
     assert set(seen) <= shared
