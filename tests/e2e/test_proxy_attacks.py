@@ -210,6 +210,11 @@ class TestGatewayReplaced:
         assert arrived["authorization"] == "Bearer mine"
         assert arrived["host"] == f"127.0.0.1:{bot.gateway_port}"
 
+    @pytest.mark.parametrize("cookie", ["clawfactory-e2e=session", "theme=dark; CLAWFACTORY-e2e=session; a=b"])
+    def test_controllers_session_never_arrives_at_the_gateway(self, bot: Bot, echo: None, cookie: str) -> None:
+        arrived = [text.lower() for text in http(f"{bot.gateway_url}/", headers={"Cookie": cookie}).json()["headers"]]
+        assert "host" in arrived and "cookie" not in arrived, arrived
+
     def test_security_headers_are_added_where_there_are_none(self, bot: Bot, echo: None) -> None:
         plain, own = http(f"{bot.gateway_url}/").headers, http(f"{bot.gateway_url}/own-headers").headers
         assert (plain["x-frame-options"], own["x-frame-options"]) == ("SAMEORIGIN", "DENY")
