@@ -19,11 +19,12 @@ STAGES: dict[str, Callable[[Path], list[Result]]] = {
     "lint": lambda _reports: lint.run(),
     "unit": stages.unit,
     "engine": stages.engine,
-    "molecule": stages.molecule,
+    # First what builds the images on this machine's engine, then what copies them into machines of its own.
     "e2e": stages.e2e,
+    "molecule": stages.molecule,
 }
 FAST = ("lint", "unit")
-NEED_ENGINE = ("molecule", "e2e")
+NEED_ENGINE = ("e2e", "molecule")
 
 
 def select(wanted: Sequence[str], fast: bool) -> list[str]:

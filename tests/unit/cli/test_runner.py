@@ -128,7 +128,7 @@ def test_summary_ends_with_the_line_that_ci_reads():
 @pytest.mark.parametrize(
     ("wanted", "fast", "selected"),
     [
-        ([], False, ["lint", "unit", "engine", "molecule", "e2e"]),
+        ([], False, ["lint", "unit", "engine", "e2e", "molecule"]),
         ([], True, ["lint", "unit"]),
         (["e2e", "lint"], False, ["lint", "engine", "e2e"]),
         (["unit"], False, ["unit"]),
@@ -162,7 +162,7 @@ def staged(monkeypatch, tmp_path):
 def test_later_stages_run_after_a_failure(staged, capsys):
     ran = staged({"lint": Count(1, 2, 0)})
     assert runner.main([]) == 1
-    assert ran == ["lint", "unit", "engine", "molecule", "e2e"]
+    assert ran == ["lint", "unit", "engine", "e2e", "molecule"]
     assert capsys.readouterr().out.endswith("\n5 passed, 2 failed, 0 skipped\n")
 
 

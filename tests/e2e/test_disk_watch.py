@@ -1,7 +1,6 @@
 """The watcher as it runs on a machine, against a container that fills its directory and restarts by itself."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-IMAGE = os.environ.get("CLAWFACTORY_TEST_IMAGE", "clawfactory-base:dev")
-PROGRAM = Path(__file__).parents[3] / "roles" / "host" / "files" / "disk" / "clawfactory-disk-watch"
-CORE = Path(__file__).parents[3] / "module_utils"
+PROGRAM = Path(__file__).parents[2] / "roles" / "host" / "files" / "disk" / "clawfactory-disk-watch"
+CORE = Path(__file__).parents[2] / "module_utils"
 MIB = 2**20
 
 pytestmark = pytest.mark.integration
@@ -31,10 +29,16 @@ def root(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def image():
+    """The base image that role ``host`` made: it has a shell."""
+    images = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "clawfactory-base").splitlines()
+    assert images, "this engine has no image clawfactory-base; run: ansible-playbook playbooks/host.yml"
+    return images[0]
+
+
 @pytest.fixture
-def container(root):
-    if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode != 0:
-        pytest.skip(f"no image {IMAGE}; set CLAWFACTORY_TEST_IMAGE to one with a shell")
+def container(root, image):
     name = f"dsk-{uuid.uuid4().hex[:8]}"
     fill = "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > /state/$$.$i; sleep 0.2; done"
     docker(
@@ -46,7 +50,7 @@ def container(root):
         "unless-stopped",
         "-v",
         f"{root}/state:/state",
-        IMAGE,
+        image,
         "sh",
         "-c",
         fill,
@@ -109,10 +113,10 @@ def test_once_stops_a_container_that_waits_for_its_restart(root, container):
     assert inspect(container, "{{.State.Running}}") == "false"
 
 
-def test_a_missing_container_and_a_missing_engine(root, container):
+def test_a_missing_container_and_a_missing_engine(root, container, image):
     (root / "state" / "big").write_bytes(b"x" * 6 * MIB)
     assert run(root, "--once", "--socket", str(root / "none.sock")).returncode == 1
     assert inspect(container, "{{.State.Running}}") == "true"
     docker("rm", "-f", container)
     assert run(root, "--once").returncode == 0
-    docker("create", "--name", container, IMAGE, "true")
+    docker("create", "--name", container, image, "true")
