@@ -9,6 +9,8 @@ from .errors import InvalidInput
 
 #: As in ``openclaw fleet`` (docs/cli/fleet.md of the npm package openclaw).
 BOT_NAME = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
+# Of a bot "a-sbx-b" every container would carry the prefix of the sandboxes of the bot "a".
+_LIKE_A_SANDBOX = re.compile(r"-sbx(-|$)")
 NETWORKS = ("inside", "edge", "control")
 _BRIDGE_PREFIX = {"inside": "cfi-", "edge": "cfe-", "control": "cfc-", "sandbox": "cfs-"}
 
@@ -19,6 +21,8 @@ def check_bot_name(bot: str) -> str:
         raise InvalidInput(
             f"bot name {bot!r} is not valid; use 1 to 40 lower-case letters, digits and inner dashes, as in 'bot1'"
         )
+    if _LIKE_A_SANDBOX.search(bot):
+        raise InvalidInput(f"bot name {bot!r} is not valid: with '-sbx' in it, its containers look like sandboxes of another")
     return bot
 
 

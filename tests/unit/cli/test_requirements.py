@@ -40,7 +40,12 @@ def test_locks_have_hashes_and_no_address(name):
 
 @pytest.mark.parametrize(
     "other",
-    [REQUIREMENTS / "control.lock", REQUIREMENTS / "target.lock", REPOSITORY / "controller_app/requirements.lock"],
+    [
+        REQUIREMENTS / "control.lock",
+        REQUIREMENTS / "target.lock",
+        REPOSITORY / "broker_app/requirements.lock",
+        REPOSITORY / "controller_app/requirements.lock",
+    ],
 )
 def test_tests_run_with_the_versions_that_are_shipped(other):
     tested = pins(REQUIREMENTS / "test.lock")

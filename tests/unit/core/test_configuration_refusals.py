@@ -4,6 +4,7 @@ import pytest
 
 from clawfactory_core.configuration import GatewaySettings, parse_bot, render_config
 from clawfactory_core.errors import InvalidInput
+from clawfactory_core.sandbox_config import SandboxSettings
 
 OWN = {"name": "openai-compatible", "id": "vllm-1", "base_url": "https://llm.example.com:8443/v1/", "model": "qwen3"}
 
@@ -17,7 +18,7 @@ def refused(variables, *texts):
     return message
 
 
-@pytest.mark.parametrize("name", ["", "Bot1", "bot_1", "-bot", "bot-", "b" * 41, "bot1/..", "böt"])
+@pytest.mark.parametrize("name", ["", "Bot1", "bot_1", "-bot", "bot-", "b" * 41, "bot1/..", "böt", "a-sbx", "a-sbx-b"])
 def test_bot_names_that_are_refused(name):
     with pytest.raises(InvalidInput):
         parse_bot(name, {})
@@ -137,4 +138,4 @@ def test_origins_that_are_refused(origin):
 
 def test_a_sandbox_mode_that_openclaw_does_not_know():
     with pytest.raises(InvalidInput, match=r"gateway_sandbox_mode: 'on'.*known are off, non-main, all"):
-        render_config(parse_bot("bot1", {}), GatewaySettings(1, "10.0.0.4", "10.0.0.2", sandbox_mode="on"))
+        render_config(parse_bot("bot1", {}), GatewaySettings(1, "10.0.0.4", "10.0.0.2", sandbox=SandboxSettings("on")))
