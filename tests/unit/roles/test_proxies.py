@@ -19,9 +19,13 @@ NETWORKS = {
 ADDRESSES = {
     "egress_inside": "10.213.0.2", "gateway_inside": "10.213.0.3", "proxy_inside": "10.213.0.4",
     "edge_gateway": "10.213.0.17", "egress_edge": "10.213.0.18", "proxy_edge": "10.213.0.20",
-    "egress_control": "10.213.0.34", "controller_control": "10.213.0.37",
+    "egress_control": "10.213.0.34", "controller_control": "10.213.0.37", "egress_sandbox": "10.213.0.66",
 }  # fmt: skip
-BOT = {"name": "bot1", "gateway_port": 18789, "controller_port": 8080, "networks": NETWORKS, "addresses": ADDRESSES}
+SANDBOX = {"name": "clawfactory-bot1-sandbox", "subnet": "10.213.0.64/26"}
+BOT = {
+    "name": "bot1", "gateway_port": 18789, "controller_port": 8080, "networks": NETWORKS, "addresses": ADDRESSES,
+    "sandbox_network": SANDBOX,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,6 +87,29 @@ class TestSquid:
         lines = squid(egress_hosts=["api.test"], egress_allow_control=["git.test"])
         assert (listed(lines, "bot_hosts"), listed(lines, "control_hosts")) == (["api.test"], ["git.test"])
 
+    def test_sandboxes_are_not_known_where_they_have_no_network(self):
+        assert [line for line in squid(egress_sandbox_allow=["pypi.test"]) if "sandbox" in line.lower()] == []
+
+    def test_sandboxes_have_a_port_and_a_list_of_their_own(self):
+        lines = squid(
+            egress_hosts=["api.test"],
+            egress_mode="open",
+            egress_sandbox_allow=["pypi.test"],
+            broker_sandbox_network="egress",
+        )
+        assert "http_port 10.213.0.66:3128 name=sandbox" in lines
+        assert (listed(lines, "bot_hosts"), listed(lines, "sandbox_hosts")) == (["api.test"], ["pypi.test"])
+        assert "acl own_network dst 10.213.0.64/26" in lines
+        rules = [line for line in lines if line.startswith("http_access")]
+        assert "http_access deny !from_gateway !from_controller !from_sandbox" in rules
+        assert rules.index("http_access deny from_sandbox !sandbox_wants") < rules.index(
+            "http_access allow from_sandbox"
+        )
+
+    def test_none_refuses_the_sandboxes_too(self):
+        lines = squid(egress_mode="none", egress_sandbox_allow=["pypi.test"], broker_sandbox_network="egress")
+        assert "http_access deny from_sandbox" in lines
+
     def test_name_conditions_never_look_anything_up(self):
         named = [line for line in squid(egress_hosts=["api.test"]) if re.search(r" dstdom(ain|_regex) ", line)]
         assert named
@@ -131,7 +158,7 @@ class TestSquid:
 )  # fmt: skip
 def test_what_is_no_host_name_is_refused(value: str):
     (problem,) = set(problems("egress", egress_allow_extra=["ok.test", value]))
-    assert problem.startswith("egress_allow_extra/egress_allow_control:")
+    assert problem.startswith("egress_allow_extra/egress_allow_control/egress_sandbox_allow:")
     assert f"'{value}'" in problem
 
 
