@@ -82,6 +82,8 @@ def plain_start() -> float:
     user = docker("inspect", "--format", "{{.Config.User}}", "clawfactory-bench1-gateway")
     mounts = json.loads(docker("inspect", "--format", "{{json .Mounts}}", "clawfactory-bench1-gateway"))
     sources = {mount["Destination"]: mount["Source"] for mount in mounts}
+    # It goes on working for a while after it is ready, and would take the processor from this one.
+    docker("stop", "clawfactory-bench1-gateway")
     with tempfile.TemporaryDirectory(prefix="clawfactory-bench-") as folder:
         os.chown(folder, *(int(part) for part in user.split(":")))
         started = time.monotonic()

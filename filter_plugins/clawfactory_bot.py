@@ -13,7 +13,7 @@ _MODULE_UTILS = str(Path(__file__).resolve().parent.parent / "module_utils")
 if _MODULE_UTILS not in sys.path:
     sys.path.insert(0, _MODULE_UTILS)
 
-from clawfactory_core import configuration, machines  # noqa: E402
+from clawfactory_core import configuration, machines, sandbox_config  # noqa: E402
 from clawfactory_core.errors import CoreError  # noqa: E402
 
 P = ParamSpec("P")
@@ -48,7 +48,7 @@ def openclaw_config(
     egress_address: str,
     egress_port: int = 3128,
     allowed_origins: list[str] | None = None,
-    sandbox_mode: str = "off",
+    sandbox: Mapping[str, Any] | None = None,
     workspace: str = configuration.WORKSPACE,
 ) -> str:
     """``hostvars[bot] | clawfactory_openclaw_config(bot, port=…, …)``: text of the managed ``openclaw.json``."""
@@ -58,7 +58,7 @@ def openclaw_config(
         egress_address=egress_address,
         egress_port=int(egress_port),
         allowed_origins=tuple(allowed_origins or ()),
-        sandbox_mode=sandbox_mode,
+        sandbox=sandbox_config.parse_sandbox(sandbox or {}),
         workspace=workspace,
     )
     return configuration.to_json(configuration.render_config(configuration.parse_bot(bot, variables), gateway))

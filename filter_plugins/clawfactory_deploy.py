@@ -70,10 +70,16 @@ def place(
             taken[name] = plan.entry
             if name == bot:
                 check_ports_free(plan.description, plan.before, machine["listening"])
-                return {"due": plan.changed or bool(machine["drift"]), "description": plan.description}
+                drift = [path for path in machine["drift"] if _concerns(bot, Path(path).relative_to(root), taken)]
+                return {"due": plan.changed or bool(drift), "description": plan.description}
     except CoreError as error:
         raise AnsibleFilterError(str(error)) from error
     raise AnsibleFilterError(f"{bot} is not among the bots of its machine")
+
+
+def _concerns(bot: str, path: Path, bots: Mapping[str, Any]) -> bool:
+    """Whether a run for ``bot`` sees to a path below the root: to the machine's own and its own, to no other's."""
+    return len(path.parts) < 2 or path.parts[1] == bot or path.parts[1] not in bots
 
 
 def _wanted_ports(bot: str, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,10 +123,15 @@ def rendered_is_current(files: list[Mapping[str, Any]], rendered: Mapping[str, M
     )
 
 
-def missing_networks(bot: Mapping[str, Any], engine: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A bot's networks that the engine lacks or has otherwise."""
+def missing_networks(
+    bot: Mapping[str, Any], engine: Mapping[str, Any], sandboxes: bool = False
+) -> list[dict[str, Any]]:
+    """A bot's networks that the engine lacks or has otherwise.
+
+    :param sandboxes: whether its sandboxes have one.
+    """
     compared = ("subnet", "internal", "bridge")
-    wanted = list(bot["networks"].values())
+    wanted = [*bot["networks"].values(), *([bot["sandbox_network"]] if sandboxes else [])]
     live = engine["networks"]
     return [item for item in wanted if {key: item[key] for key in compared} != live.get(item["name"])]
 

@@ -23,9 +23,9 @@ options:
     type: path
     required: true
   template:
-    description: Directory that a new repository is made from.
-    type: path
-    required: true
+    description: Files that a new repository is made from, a tar.gz in Base64; needed without a remote.
+    type: str
+    default: ""
   remote:
     description: URL of the bot's repository; empty works offline.
     type: str
@@ -45,7 +45,7 @@ EXAMPLES = r"""
     bot: bot1
     origin: /srv/clawfactory/bot_repos/bot1/origin.git
     approved: /srv/clawfactory/bot_repos/bot1/approved
-    template: /srv/clawfactory/build/bot_template
+    template: "{{ lookup('clawfactory_context', [{'src': 'bot_template', 'dest': '.'}], content=true) }}"
     owner: 30001
 """
 RETURN = r"""
@@ -60,6 +60,10 @@ entries:
   elements: dict
 """
 
+import base64
+import io
+import tarfile
+import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -74,7 +78,7 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "bot": {"type": "str", "required": True},
         "origin": {"type": "path", "required": True},
         "approved": {"type": "path", "required": True},
-        "template": {"type": "path", "required": True},
+        "template": {"type": "str", "default": ""},
         "remote": {"type": "str", "default": "", "no_log": True},  # may hold a login
         "owner": {"type": "int", "required": True},
     }
@@ -82,19 +86,38 @@ def argument_spec() -> dict[str, dict[str, object]]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    options = module.params
+    approved = Path(module.params["approved"])
     try:
-        paths = {key: Path(options[key]) for key in ("origin", "approved", "template")}
-        request = repository.RepositoryRequest(
-            bot=options["bot"], remote=options["remote"], owner=options["owner"], **paths
-        )
-        plan = repository.plan_repository(request)
-        if plan.changed and not module.check_mode:
-            repository.apply_repository(plan)
-        entries = workspace_entries(paths["approved"])
+        with tempfile.TemporaryDirectory(dir=module.tmpdir) as template:
+            changed = make(module, approved, Path(template))
+        entries = workspace_entries(approved)
     except CoreError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=plan.changed, commit=commit(paths["approved"]), entries=entries)
+    module.exit_json(changed=changed, commit=commit(approved), entries=entries)
+
+
+def make(module: AnsibleModule, approved: Path, template: Path) -> bool:
+    """Make what is missing, in check mode nothing; whether something is."""
+    options = module.params
+    request = repository.RepositoryRequest(
+        bot=options["bot"],
+        origin=Path(options["origin"]),
+        approved=approved,
+        template=template,
+        remote=options["remote"],
+        owner=options["owner"],
+    )
+    plan = repository.plan_repository(request)
+    if plan.changed and not module.check_mode:
+        if plan.make_origin:
+            unpack(options["template"], template)
+        repository.apply_repository(plan)
+    return plan.changed
+
+
+def unpack(archive: str, directory: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(archive))) as packed:
+        packed.extractall(directory)  # noqa: S202 - our own files, packed by the control node
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import sys
 import tarfile
@@ -15,11 +16,15 @@ from ansible.plugins.lookup import LookupBase
 DOCUMENTATION = r"""
 name: clawfactory_context
 short_description: Pack files and directories into one archive
-description: Returns the path of a tar.gz on the control node that holds the given files.
+description: Returns the path of a tar.gz on the control node that holds the given files, or its content.
 options:
   _terms:
     description: A build context, a list of dictionaries C(src), C(dest).
     required: true
+  content:
+    description: Return the archive itself, in Base64; for a small one, which can then travel in a module's arguments.
+    type: bool
+    default: false
 """
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "filter_plugins"))
@@ -31,8 +36,11 @@ class LookupModule(LookupBase):  # type: ignore[misc] # ansible-core has no type
     """One archive for each term."""
 
     def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
-        """Paths of the archives, in the order of the terms."""
-        return [_pack(term) for term in terms]
+        """Paths or contents of the archives, in the order of the terms."""
+        archives = [_pack(term) for term in terms]
+        if kwargs.get("content"):
+            return [base64.b64encode(Path(archive).read_bytes()).decode() for archive in archives]
+        return archives
 
 
 def _pack(context: list[dict[str, str]]) -> str:

@@ -24,7 +24,9 @@ SCHEMA = 1
 #: OpenClaw uses up to 110 ports above the gateway's (docs/gateway/multiple-gateways.md), so gateways stay 120 apart.
 GATEWAY_PORT, GATEWAY_STEP = 18789, 120
 CONTROLLER_PORT = 8080
-_UIDS = {"gateway_uid": 20001, "controller_uid": 30001, "proxy_uid": 40001, "egress_uid": 50001}
+_UIDS = {
+    "gateway_uid": 20001, "controller_uid": 30001, "proxy_uid": 40001, "egress_uid": 50001, "broker_uid": 55001,
+}  # fmt: skip
 _MAX_SLOTS = 256
 _KEYS = {"slot", "gateway_port", "controller_port"}
 
@@ -216,18 +218,21 @@ def describe(root: Path, bot: str, pool: str, entry: Mapping[str, Any]) -> dict[
             "bridge": names.bridge(bot, kind),
             "internal": kind != "edge",
         }
-        for kind, start, size in (("inside", 0, 28), ("edge", 16, 28), ("control", 32, 28))
+        for kind, start, size in (("inside", 0, 28), ("edge", 16, 28), ("control", 32, 28), ("sandbox", 64, 26))
     }
     addresses = {
         "inside_gateway": address(1), "egress_inside": address(2), "gateway_inside": address(3),
         "proxy_inside": address(4), "controller_inside": address(5),
         "edge_gateway": address(17), "egress_edge": address(18), "proxy_edge": address(20),
         "control_gateway": address(33), "egress_control": address(34), "controller_control": address(37),
+        "egress_sandbox": address(66),
     }  # fmt: skip
     return {
         "name": bot,
         **entry,
         **{variable: first + slot for variable, first in _UIDS.items()},
+        # Made only for a bot whose sandboxes may reach its egress, but the firewall knows it from the start.
+        "sandbox_network": networks.pop("sandbox"),
         "networks": networks,
         "addresses": addresses,
         "paths": _paths(root, bot),
@@ -247,7 +252,11 @@ def _paths(root: Path, bot: str) -> dict[str, str]:
         "runtime_secrets": root / "secrets" / bot / "run",
         "egress": root / "egress" / bot,
         "proxy": root / "proxy" / bot,
+        "broker": root / "broker" / bot,
         "operator": root / "run" / bot / "operator",
+        "broker_gateway": root / "run" / bot / "broker-gateway",
+        "broker_controller": root / "run" / bot / "broker-controller",
+        "audit": root / "audit" / bot,
         "snapshots": root / "snapshots" / bot,
         "lock": root / "locks" / bot,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import endpoints, overrides
@@ -18,9 +18,9 @@ from .bot_providers import bare_model, parse_providers, secret_ref
 from .catalog import CHANNELS_BY_NAME, PLUGIN_OF_PROVIDER
 from .errors import InvalidInput
 from .names import check_bot_name
+from .sandbox_config import PROBE_MODEL, PROBE_PROVIDER, SandboxSettings, render_sandbox
 
 EGRESS_MODES = ("allowlist", "open", "none")
-SANDBOX_MODES = ("off", "non-main", "all")
 #: Made by ClawFactory for every bot; a setting may refer to them without anybody having to supply them.
 OWN_ENV = ("OPENCLAW_GATEWAY_TOKEN", "CLAWFACTORY_AGENT_TOKEN")
 OPERATOR_INCLUDE = "./operator.json5"
@@ -38,7 +38,7 @@ class GatewaySettings:
     :param proxy_address: address of the bot's proxy on its inside network.
     :param egress_address: address of the bot's egress on its inside network.
     :param allowed_origins: further origins from which a browser may use the control UI.
-    :param sandbox_mode: ``off``, ``non-main`` or ``all``.
+    :param sandbox: where the bot's tools run.
     """
 
     port: int
@@ -46,7 +46,7 @@ class GatewaySettings:
     egress_address: str
     egress_port: int = 3128
     allowed_origins: tuple[str, ...] = ()
-    sandbox_mode: str = "off"
+    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     workspace: str = WORKSPACE
 
     @property
@@ -229,16 +229,27 @@ def render_config(plan: BotPlan, gateway: GatewaySettings) -> dict[str, Any]:
     """
     config = overrides.merge(_defaults(plan), plan.overrides)
     config = overrides.merge(config, _isolation(plan, gateway))
-    _join_plugins(config["plugins"], plan)
+    _join_plugins(config, plan)
+    _allow_probe(config)
     return config
 
 
-def _join_plugins(plugins: dict[str, Any], plan: BotPlan) -> None:
+def _allow_probe(config: dict[str, Any]) -> None:
+    """Where an operator allows chosen models only, the one that verifies the sandbox is among them."""
+    allowed = config["agents"]["defaults"].get("modelPolicy", {}).get("allow")
+    if allowed and PROBE_PROVIDER in config["models"]["providers"]:
+        allowed.append(f"{PROBE_PROVIDER}/{PROBE_MODEL}")
+
+
+def _join_plugins(config: dict[str, Any], plan: BotPlan) -> None:
     """Add our plugins and denials to the operator's, which would otherwise take their place."""
+    plugins = config["plugins"]
     paths = [CHANNELS_BY_NAME[name].plugin_path for name in sorted(plan.channels)]
     entries = plan.overrides.get("plugins", {}).get("entries", {})
     unwanted = {plugin for provider in plan.providers for plugin in _unwanted_plugins(provider)}
     # Without the denial OpenClaw asks npm for them at every first start, for minutes, because npm is not reachable.
+    # Those of the image it would copy, 12,000 files, before it is ready.
+    unwanted |= {name for name, row in CHANNELS_BY_NAME.items() if row.plugin_path} - set(config["channels"])
     denied = sorted(plugin for plugin in unwanted if plugin not in entries)
     if any(paths):
         load = plugins.setdefault("load", {})
@@ -293,13 +304,11 @@ def _isolation(plan: BotPlan, gateway: GatewaySettings) -> dict[str, Any]:
         if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
             reader = Reader(plan.bot, "gateway_allowed_origins")
             raise reader.refuse(origin, "write an origin like https://bot.example.org, without a path")
-    if gateway.sandbox_mode not in SANDBOX_MODES:
-        raise Reader(plan.bot, "gateway_sandbox_mode", SANDBOX_MODES).unknown(gateway.sandbox_mode)
     origins = [f"http://127.0.0.1:{gateway.port}", f"http://localhost:{gateway.port}", *gateway.allowed_origins]
     proxied = [name for name in plan.channels if CHANNELS_BY_NAME[name].proxied]
-    return {
+    isolation = {
         "$include": OPERATOR_INCLUDE,
-        "agents": {"defaults": {"sandbox": {"mode": gateway.sandbox_mode}, "workspace": gateway.workspace}},
+        "agents": {"defaults": {"workspace": gateway.workspace}},
         "channels": {name: {"proxy": gateway.egress_url} for name in proxied},
         "gateway": {
             "allowRealIpFallback": False,
@@ -319,3 +328,4 @@ def _isolation(plan: BotPlan, gateway: GatewaySettings) -> dict[str, Any]:
         "proxy": {"enabled": True, "loopbackMode": "gateway-only", "proxyUrl": gateway.egress_url},
         "secrets": {"providers": {"default": {"source": "env"}}},
     }
+    return overrides.merge(isolation, render_sandbox(plan.bot, gateway.sandbox))

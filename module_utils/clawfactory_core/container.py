@@ -25,7 +25,9 @@ def is_current(container: Mapping[str, Any], live: Mapping[str, Any] | None, ima
     """
     if live is None or live["status"] != "running":
         return False
-    wanted_networks = {entry["name"]: entry["ipv4_address"] for entry in container["networks"]}
+    wanted_networks = {entry["name"]: entry["ipv4_address"] for entry in container.get("networks", ())}
+    if "network_mode" in container:
+        wanted_networks = {container["network_mode"]: ""}
     return bool(
         live["spec"] == spec_digest(container)
         and live["image_id"] == images.get(container["image"])

@@ -43,11 +43,14 @@ class Watcher:
     """Looks after every ``<bot>.json`` of a directory.
 
     :param directory: ``<root>/disk``.
-    :param stop: stops a container for good and says whether it ran; may raise :class:`..errors.CoreError`.
+    :param stop: stops a bot's gateway for good and ends its sandboxes, which write to the same state; says whether any
+        of them was there; may raise :class:`..errors.CoreError`.
     :param ending: set it to end :meth:`run`.
     """
 
-    def __init__(self, directory: Path, stop: Callable[[str], bool], ending: threading.Event | None = None) -> None:
+    def __init__(
+        self, directory: Path, stop: Callable[[DiskLimit], bool], ending: threading.Event | None = None
+    ) -> None:
         self._directory = directory
         self._stop = stop
         self._ending = ending or threading.Event()
@@ -136,8 +139,8 @@ class Watcher:
     def _enforce(self, limit: DiskLimit) -> None:
         """A marked bot does not run, whoever started it."""
         try:
-            if self._stop(limit.container):
-                _LOG.error("%s was killed; its disk limit keeps it stopped", limit.container)
+            if self._stop(limit):
+                _LOG.error("%s and its sandboxes were killed; its disk limit keeps it stopped", limit.container)
             self._complain(limit.container, "")
         except CoreError as error:
             self._complain(limit.container, f"{limit.container} cannot be stopped, trying again: {error}")

@@ -26,7 +26,7 @@ def machine_specs(root: Path, pool: str, bots: Mapping[str, Mapping[str, Any]]) 
     :param bots: entries of ``allocations.json``.
     """
     # Below root, not root's own parents: 0755 so that containers' users reach their files through bind mounts only.
-    public = ("", "bot_repos", "snapshots", "egress", "proxy", "run", "locks", "build", "firewall", "disk")
+    public = ("", "bot_repos", "snapshots", "egress", "proxy", "broker", "run", "locks", "build", "firewall", "disk")
     private = ("audit", "secrets")
     firewall = [
         {"bridges": _bridges(describe(root, bot, pool, entry)), "host_ports": entry.get("host_ports", [])}
@@ -46,6 +46,7 @@ def bot_specs(bot: Mapping[str, Any]) -> list[FileSpec]:
     """
     paths = {key: Path(path) for key, path in bot["paths"].items()}
     gateway, controller, proxy = bot["gateway_uid"], bot["controller_uid"], bot["proxy_uid"]
+    broker = bot["broker_uid"]
     return [
         _directory(paths["bot"], 0o755),
         _directory(paths["state"], 0o700, gateway),
@@ -55,6 +56,11 @@ def bot_specs(bot: Mapping[str, Any]) -> list[FileSpec]:
         _directory(paths["operator"].parent, 0o755),
         # The controller makes the socket, the proxy alone may connect to it.
         FileSpec(paths["operator"], state="directory", owner=controller, group=proxy, mode=0o2750),
+        _directory(paths["broker"], 0o755),
+        # The broker makes a socket for each client, and each client alone sees its own.
+        FileSpec(paths["broker_gateway"], state="directory", owner=broker, group=gateway, mode=0o2750),
+        FileSpec(paths["broker_controller"], state="directory", owner=broker, group=controller, mode=0o2750),
+        _directory(paths["audit"], 0o700, broker),
         _directory(paths["snapshots"], 0o700, controller),
     ]
 
@@ -96,4 +102,5 @@ def _directory(path: Path, mode: int, owner: int = 0) -> FileSpec:
 
 
 def _bridges(bot: Mapping[str, Any]) -> dict[str, str]:
-    return {kind: network["bridge"] for kind, network in bot["networks"].items()}
+    bridges = {kind: network["bridge"] for kind, network in bot["networks"].items()}
+    return {**bridges, "sandbox": bot["sandbox_network"]["bridge"]}

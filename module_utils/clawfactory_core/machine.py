@@ -182,7 +182,7 @@ def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
     return {"names": sorted(name for name, value in held.items() if value), "generations": generations(root, bot)}
 
 
-_RENDERED = ("egress/*/*.conf", "proxy/*/*.conf", "bot_repos/*/config/openclaw.json")
+_RENDERED = ("egress/*/*.conf", "proxy/*/*.conf", "broker/*/broker.json", "bot_repos/*/config/openclaw.json")
 
 
 def rendered_files(root: Path) -> dict[str, dict[str, Any]]:
@@ -320,6 +320,7 @@ def describe_engine(engine: EngineSocket) -> dict[str, Any]:
             "images": engine.image_tags(),
             "networks": {item["Name"]: _network(item) for item in engine.networks(BOT_LABEL)},
             "containers": {item["Name"].lstrip("/"): _container(item) for item in engine.containers(BOT_LABEL)},
+            "socket_group": engine.group(),
         }
     except EngineUnavailable as error:
         return {
@@ -330,6 +331,7 @@ def describe_engine(engine: EngineSocket) -> dict[str, Any]:
             "images": {},
             "networks": {},
             "containers": {},
+            "socket_group": 0,
         }
 
 

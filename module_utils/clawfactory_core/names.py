@@ -22,7 +22,9 @@ def check_bot_name(bot: str) -> str:
             f"bot name {bot!r} is not valid; use 1 to 40 lower-case letters, digits and inner dashes, as in 'bot1'"
         )
     if _LIKE_A_SANDBOX.search(bot):
-        raise InvalidInput(f"bot name {bot!r} is not valid: with '-sbx' in it, its containers look like sandboxes of another")
+        raise InvalidInput(
+            f"bot name {bot!r} is not valid: with '-sbx' in it, its containers look like sandboxes of another"
+        )
     return bot
 
 

@@ -11,6 +11,9 @@ PROTECTED: Mapping[str, str] = {
     "$include": "put further settings into gateway_config itself",
     "agents.defaults.sandbox": "the sandbox belongs to the gateway role",
     "agents.defaults.workspace": "the approved workspace is bound there",
+    "agents.entries.*.sandbox": "the sandbox belongs to the gateway role, for all agents alike",
+    "agents.entries.*.tools.elevated": "tools run in the sandbox only",
+    "agents.entries.*.tools.exec.host": "tools run in the sandbox only",
     "channels.*.accounts.*.proxy": "the egress proxy is the only way out",
     "channels.*.proxy": "the egress proxy is the only way out",
     "env": "put keys into secrets_env",
@@ -27,9 +30,12 @@ PROTECTED: Mapping[str, str] = {
     "gateway.tailscale": "put Tailscale on the machine, in front of the proxy",
     "gateway.tls": "TLS ends in front of the proxy",
     "gateway.trustedProxies": "only the bot's own proxy is trusted",
+    "models.providers.clawfactory-verify": "playbooks/verify.yml needs it; choose another name",
     "proxy": "the egress proxy is the only way out; allow hosts with egress_allow_extra",
     "secrets.defaults": "references to keys read the environment",
     "secrets.providers.default": "references to keys read the environment",
+    "tools.elevated": "tools run in the sandbox only",
+    "tools.exec.host": "tools run in the sandbox only; gateway_sandbox_mode says whether there is one",
 }
 _REFERENCE = re.compile(r"(?<!\$)\$\{([A-Z_][A-Z0-9_]*)\}")
 _ONLY_REFERENCES = re.compile(r"(?:\s*(?:Bearer|Bot|Basic|Token)?\s*\$\{[A-Z_][A-Z0-9_]*\})+\s*")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-SERVICES = ("gateway", "proxy", "controller", "egress")
-_COLUMNS = ("bot", "state", "version", "approved", "gateway", "controller", "restarts")
+SERVICES = ("gateway", "proxy", "controller", "broker", "egress")
+_COLUMNS = ("bot", "state", "version", "approved", "gateway", "controller", "restarts", "sandboxes")
 
 
 def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
@@ -15,7 +15,8 @@ def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
     :param machine: facts by ``machine.describe_machine``.
     :returns: ``state`` is locked, absent, stopped, down, starting, unhealthy or healthy.
     """
-    containers = {item["service"]: item for item in machine["docker"]["containers"].values() if item["bot"] == bot}
+    own = [item for item in machine["docker"]["containers"].values() if item["bot"] == bot]
+    containers = {item["service"]: item for item in own if item["service"] in SERVICES}
     entry = machine["allocations"].get(bot)
     gateway = containers.get("gateway")
     return {
@@ -26,6 +27,7 @@ def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
         "gateway_url": f"http://127.0.0.1:{entry['gateway_port']}/" if entry else "",
         "controller_url": f"http://127.0.0.1:{entry['controller_port']}/" if entry else "",
         "restarts": gateway["restarts"] if gateway else 0,
+        "sandboxes": sum(1 for item in own if item["service"] == "sandbox"),
         "containers": {
             name: {key: containers[name][key] for key in ("status", "health", "image", "started_at", "restarts")}
             for name in SERVICES

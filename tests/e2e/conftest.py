@@ -61,6 +61,6 @@ def _logs_on_failure(request: pytest.FixtureRequest) -> Iterator[None]:
     before = request.session.testsfailed
     yield
     if request.session.testsfailed > before:
-        for part in ("gateway", "egress", "proxy", "controller"):
+        for part in ("gateway", "broker", "egress", "proxy", "controller"):
             sys.stdout.write(f"--- clawfactory-e2e-{part}\n")
             subprocess.run(["docker", "logs", "--tail", "20", f"clawfactory-e2e-{part}"], check=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from typing import Any
 from urllib.parse import quote
@@ -69,6 +70,10 @@ class EngineSocket:
         if not isinstance(result, dict):
             raise EngineUnavailable(f"what answers on {self._path} is not a Docker engine")
         return result
+
+    def group(self) -> int:
+        """Group that may use the socket."""
+        return os.stat(self._path).st_gid
 
     def containers(self, label: str) -> list[dict[str, Any]]:
         """``docker inspect`` of every container, running or not, that carries the label."""

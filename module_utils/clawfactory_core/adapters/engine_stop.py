@@ -1,4 +1,4 @@
-"""Stops a container for good over the Docker engine's socket, with the standard library alone."""
+"""Stops a bot's containers for good over the Docker engine's socket, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -30,13 +30,42 @@ class EngineStopper(EngineSocket):
         if not found["State"]["Running"] and found["HostConfig"]["RestartPolicy"]["Name"] in ("", "no"):
             return False
         # In this order: a killed container whose policy is still there starts again at once.
-        self._post(f"/containers/{name}/update", {"RestartPolicy": {"Name": "no"}}, {200, 404})
-        return self._post(f"/containers/{name}/kill", {}, {204, 404, 409}) == 204
+        self._send("POST", f"/containers/{name}/update", {"RestartPolicy": {"Name": "no"}}, {200, 404})
+        return self._send("POST", f"/containers/{name}/kill", {}, {204, 404, 409}) == 204
 
-    def _post(self, path: str, body: object, expected: set[int]) -> int:
+    def stop_bot(self, gateway: str, bot: str) -> bool:
+        """Stop a bot's gateway for good, then end its sandboxes: in this order, or it would make new ones.
+
+        :returns: whether any of them was there.
+        :raises CoreError: as :meth:`stop_for_good`; the sandboxes are ended in any case.
+        """
+        ended = 0
+        try:
+            ran = self.stop_for_good(gateway)
+        finally:
+            ended = self.end_sandboxes(bot)
+        return ran or ended > 0
+
+    def end_sandboxes(self, bot: str) -> int:
+        """Kill and remove every sandbox of a bot, as their labels tell.
+
+        :returns: how many there were.
+        :raises CoreError: as :meth:`stop_for_good`.
+        """
+        filters = json.dumps({"label": [f"clawfactory.bot={bot}", "clawfactory.service=sandbox"]})
+        found = self.get(f"/containers/json?all=true&filters={quote(filters)}") or []
+        for item in found:
+            # 409: the engine is removing it already.
+            self._send("DELETE", f"/containers/{item['Id']}?force=true&v=true", None, {204, 404, 409})
+        return len(found)
+
+    def _send(self, method: str, path: str, body: object, expected: set[int]) -> int:
         connection = _UnixConnection(self._path, self._timeout)
         try:
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            if body is None:
+                connection.request(method, path)
+            else:
+                connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -44,5 +73,5 @@ class EngineStopper(EngineSocket):
         finally:
             connection.close()
         if response.status not in expected:
-            raise CoreError(f"the Docker engine answered {response.status} to POST {path}: {answer[:200]!r}")
+            raise CoreError(f"the Docker engine answered {response.status} to {method} {path}: {answer[:200]!r}")
         return response.status

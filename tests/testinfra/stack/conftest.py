@@ -16,7 +16,7 @@ from tests.support.playbooks import REPOSITORY, PlaybookRun, ansible_playbook
 MACHINE = "clawfactory-test-stack"
 INVENTORY = REPOSITORY / "molecule" / "stack" / "inventory" / "hosts.yml"
 BOTS = ("bot1", "bot2")
-PARTS = ("gateway", "proxy", "controller", "egress")
+PARTS = ("gateway", "proxy", "controller", "broker", "egress")
 ROOT = Path("/srv/clawfactory")
 
 Inspect = Callable[[str, str], dict[str, Any]]

@@ -11,6 +11,7 @@ STATE, WORKSPACE = "/home/node/.openclaw", "/home/node/.openclaw/workspace"
 UIDS = {
     ("bot1", "gateway"): 20001, ("bot1", "controller"): 30001, ("bot1", "proxy"): 40001, ("bot1", "egress"): 50001,
     ("bot2", "gateway"): 20002, ("bot2", "controller"): 30002, ("bot2", "proxy"): 40002, ("bot2", "egress"): 50002,
+    ("bot1", "broker"): 55001, ("bot2", "broker"): 55002,
 }  # fmt: skip
 # Network and address of every container; bot1 has the first /24 of the pool, bot2 the second.
 ADDRESSES = {
@@ -32,11 +33,21 @@ def mounts(bot: str, part: str, entries: list[str]) -> set[tuple[str, str, bool]
             (f"{repos}/state/workspace", WORKSPACE, True),
             (f"{repos}/config", "/etc/openclaw", False),
             (f"{root}/secrets/{bot}/run/gateway.env", "/run/secrets/gateway.env", False),
+            (f"{root}/run/{bot}/broker-gateway", "/run/broker", False),
+        }
+    if part == "broker":
+        return {
+            ("/var/run/docker.sock", "/run/engine/docker.sock", False),
+            (f"{root}/broker/{bot}", "/etc/clawfactory", False),
+            (f"{root}/run/{bot}/broker-gateway", "/run/broker/gateway", True),
+            (f"{root}/run/{bot}/broker-controller", "/run/broker/controller", True),
+            (f"{root}/audit/{bot}", "/audit", True),
         }
     if part == "controller":
         return {
             (f"{root}/run/{bot}/operator", "/run/operator", True),
             (f"{repos}/approved", "/srv/approved", False),
+            (f"{root}/run/{bot}/broker-controller", "/run/broker", False),
             (f"{root}/secrets/{bot}/run/controller.env", "/run/secrets/controller.env", False),
         }
     if part == "proxy":
@@ -78,6 +89,8 @@ def test_process_holds_no_capability(machine: Host, inspect: Inspect, bot: str, 
         assert fields["NoNewPrivs"] == "1"
         assert set(fields["Uid"].split()) == {str(UIDS[bot, part])}
         assert set(fields["Gid"].split()) == {str(UIDS[bot, part])}
+        socket = machine.check_output("stat --format %g /var/run/docker.sock") if part == "broker" else ""
+        assert set(fields["Groups"].split()) - {str(UIDS[bot, part])} == set(socket.split())
 
 
 @each_container
@@ -104,6 +117,9 @@ def test_mounts_are_exactly_these(machine: Host, inspect: Inspect, bot: str, par
 def test_networks_and_addresses_are_exactly_these(inspect: Inspect, bot: str, part: str) -> None:
     block = BOTS.index(bot)
     networks = inspect(bot, part)["NetworkSettings"]["Networks"]
+    if part == "broker":
+        assert set(networks) == {"none"}
+        return
     assert {name: (entry["IPAddress"], entry["GlobalIPv6Address"]) for name, entry in networks.items()} == {
         f"clawfactory-{bot}-{kind}": (f"10.213.{block}.{last}", "") for kind, last in ADDRESSES[part].items()
     }

@@ -112,7 +112,7 @@ def test_gateway_has_no_default_route(machine: Host, inspect: Inspect) -> None:
 
 def other_bots_addresses(inspect: Inspect) -> list[str]:
     networks = [inspect("bot2", part)["NetworkSettings"]["Networks"] for part in PARTS]
-    return [entry["IPAddress"] for attached in networks for entry in attached.values()]
+    return [entry["IPAddress"] for attached in networks for entry in attached.values() if entry["IPAddress"]]
 
 
 def test_other_bot_answers_its_own_machine(machine: Host, inspect: Inspect) -> None:
@@ -142,7 +142,7 @@ def test_other_bots_names_do_not_resolve(machine: Host) -> None:
 def test_other_bots_files_are_not_there(machine: Host) -> None:
     """By name, and by what a search for bot2's token would find."""
     token = machine.check_output("sed -n s/OPENCLAW_GATEWAY_TOKEN=//p /srv/clawfactory/secrets/bot2/gateway.env")
-    assert from_gateway(machine, "ls -d /srv/* /var/run/docker.sock /run/docker.sock 2>/dev/null") == ""
+    assert from_gateway(machine, "ls -d /srv/* 2>/dev/null") == ""
     found = machine.run(
         "docker exec clawfactory-bot1-gateway grep -rsl -e %s /home /etc /run /srv /tmp /var", token
     ).stdout
@@ -159,3 +159,23 @@ def test_other_containers_processes_are_not_seen(machine: Host) -> None:
     assert "openclaw" in seen
     for foreign in ("squid", "nginx", "uvicorn", "dockerd", "systemd"):
         assert foreign not in seen
+
+
+def test_only_the_broker_holds_the_engines_socket(machine: Host, inspect: Inspect) -> None:
+    """By inode, so that no other name of the socket is missed."""
+    inode = machine.check_output("stat --dereference --format %i /var/run/docker.sock")
+    for part in PARTS:
+        pid = inspect("bot1", part)["State"]["Pid"]
+        found = machine.run("nsenter --target %s --mount find / -xdev -inum %s -type s", str(pid), inode).stdout
+        mounted = [
+            line for line in machine.file(f"/proc/{pid}/mountinfo").content_string.splitlines() if "docker.sock" in line
+        ]
+        assert bool(mounted) is (part == "broker"), (part, mounted, found)
+
+
+def test_socket_in_the_gateway_is_the_brokers(machine: Host, inspect: Inspect) -> None:
+    assert from_gateway(machine, "readlink -f /var/run/docker.sock") == "/run/broker/docker.sock"
+    listed = from_gateway(machine, "docker ps --all --format '{{.Names}}'").split()
+    assert all(name.startswith("clawfactory-bot1-sbx-") for name in listed), listed
+    attempt = "docker create --privileged --volume /:/host clawfactory-base sh 2>&1 || true"
+    assert "refused by the broker" in from_gateway(machine, attempt)

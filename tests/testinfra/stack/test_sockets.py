@@ -32,7 +32,7 @@ def test_machine_listens_exactly_here(machine: Host) -> None:
 
 
 @pytest.mark.parametrize("bot", BOTS)
-@pytest.mark.parametrize("part", ["gateway", "egress", "proxy", "controller"])
+@pytest.mark.parametrize("part", ["gateway", "egress", "proxy", "controller", "broker"])
 def test_container_listens_exactly_here(machine: Host, inspect: Inspect, bot: str, part: str) -> None:
     block = BOTS.index(bot)
     expected = {
@@ -40,6 +40,7 @@ def test_container_listens_exactly_here(machine: Host, inspect: Inspect, bot: st
         "egress": {("tcp", f"10.213.{block}.2:3128"), ("tcp", f"10.213.{block}.34:3128")},
         "proxy": {("tcp", f"10.213.{block}.20:18789"), ("tcp", f"10.213.{block}.20:8080")},
         "controller": set(),
+        "broker": set(),
     }[part]
     pid = inspect(bot, part)["State"]["Pid"]
     found = listening(machine.check_output("nsenter --target %s --net ss -lntuH", str(pid)))

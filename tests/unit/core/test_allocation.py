@@ -211,14 +211,20 @@ def test_lock_waits_for_its_holder_and_ends_with_it(tmp_path):
 def test_description_is_frozen(tmp_path):
     entry = {"slot": 2, "gateway_port": 1, "controller_port": 2, "host_ports": []}
     bot = describe(Path("/srv/clawfactory"), "bot1", POOL, entry)
-    uids = {key: bot[key] for key in ("gateway_uid", "controller_uid", "proxy_uid", "egress_uid")}
-    assert uids == {"gateway_uid": 20003, "controller_uid": 30003, "proxy_uid": 40003, "egress_uid": 50003}
+    uids = {key: bot[key] for key in ("gateway_uid", "controller_uid", "proxy_uid", "egress_uid", "broker_uid")}
+    expected = {"gateway_uid": 20003, "controller_uid": 30003, "proxy_uid": 40003, "egress_uid": 50003}
+    assert uids == {**expected, "broker_uid": 55003}
     assert {kind: network["subnet"] for kind, network in bot["networks"].items()} == {
         "inside": "10.213.2.0/28", "edge": "10.213.2.16/28", "control": "10.213.2.32/28",
     }  # fmt: skip
     assert {kind: network["internal"] for kind, network in bot["networks"].items()} == {
         "inside": True, "edge": False, "control": True,
     }  # fmt: skip
+    assert bot["sandbox_network"] == {
+        "name": "clawfactory-bot1-sandbox", "subnet": "10.213.2.64/26", "gateway": "10.213.2.65",
+        "bridge": "cfs-835e7134", "internal": True,
+    }  # fmt: skip
+    assert bot["addresses"]["egress_sandbox"] == "10.213.2.66"
     assert bot["addresses"]["proxy_edge"] == "10.213.2.20"
     assert bot["paths"]["runtime_secrets"] == "/srv/clawfactory/secrets/bot1/run"
     assert json.loads(json.dumps(bot)) == bot

@@ -18,6 +18,7 @@ from clawfactory_core.configuration import (
     to_json,
 )
 from clawfactory_core.errors import InvalidInput
+from clawfactory_core.sandbox_config import SandboxSettings
 
 GATEWAY = GatewaySettings(port=18909, proxy_address="10.213.1.4", egress_address="10.213.1.2")
 OWN = {"name": "openai-compatible", "id": "vllm-1", "base_url": "https://llm.example.com:8443/v1/", "model": "qwen3"}
@@ -84,7 +85,7 @@ def test_kimi_is_moonshot_and_declared_because_its_plugin_is_not_published():
     moonshot = config["models"]["providers"]["moonshot"]
     assert moonshot["baseUrl"] == "https://api.moonshot.ai/v1"
     assert moonshot["apiKey"] == {"source": "env", "provider": "default", "id": "MOONSHOT_API_KEY"}
-    assert config["plugins"]["deny"] == ["moonshot"]
+    assert config["plugins"]["deny"] == ["discord", "moonshot", "slack"]
 
 
 def test_an_endpoint_of_ones_own():
@@ -118,8 +119,8 @@ def test_several_endpoints_with_ids_of_their_own():
 
 
 def test_an_endpoint_under_the_id_of_a_plugin_keeps_openclaw_from_fetching_it():
-    assert render({"bot_providers": [{**OWN, "id": "z-ai"}]})["plugins"]["deny"] == ["zai"]
-    assert "deny" not in render({"bot_providers": [OWN]})["plugins"]
+    assert "zai" in render({"bot_providers": [{**OWN, "id": "z-ai"}]})["plugins"]["deny"]
+    assert "zai" not in render({"bot_providers": [OWN]})["plugins"]["deny"]
 
 
 def test_a_plugin_the_operator_wants_is_not_denied():
@@ -127,12 +128,18 @@ def test_a_plugin_the_operator_wants_is_not_denied():
         "bot_providers": ["openrouter"],
         "gateway_config": {"plugins": {"entries": {"perplexity": {"enabled": True}}}},
     }
-    assert "deny" not in render(variables)["plugins"]
+    assert "perplexity" not in render(variables)["plugins"]["deny"]
     variables["gateway_config"]["plugins"] = {"deny": ["browser"], "load": {"paths": ["/opt/mine"]}}
     variables["bot_channels"] = ["slack"]
     plugins = render(variables)["plugins"]
-    assert plugins["deny"] == ["perplexity", "browser"]
+    assert plugins["deny"] == ["discord", "perplexity", "browser"]
     assert plugins["load"]["paths"] == ["/opt/openclaw/node_modules/@openclaw/slack", "/opt/mine"]
+
+
+def test_channels_of_the_image_that_nobody_wants_are_denied():
+    assert render({})["plugins"]["deny"] == ["discord", "slack"]
+    assert render({"gateway_config": {"channels": {"discord": {"enabled": True}}}})["plugins"]["deny"] == ["slack"]
+    assert "deny" not in render({"bot_channels": ["discord", "slack"]})["plugins"]
 
 
 def test_an_endpoint_without_authentication_gets_openclaws_marker():
@@ -384,9 +391,11 @@ def test_no_free_setting_ever_changes_what_isolates(settings):
 
 
 def test_sandbox_mode_and_workspace_are_parameters():
-    gateway = GatewaySettings(1, "10.0.0.4", "10.0.0.2", sandbox_mode="all", workspace="/w", egress_port=3129)
+    sandbox = SandboxSettings("all", image="clawfactory-sandbox:1", uid=20001)
+    gateway = GatewaySettings(1, "10.0.0.4", "10.0.0.2", sandbox=sandbox, workspace="/w", egress_port=3129)
     config = render({}, gateway)
-    assert config["agents"]["defaults"] == {"sandbox": {"mode": "all"}, "workspace": "/w"}
+    assert config["agents"]["defaults"]["workspace"] == "/w"
+    assert config["agents"]["defaults"]["sandbox"]["mode"] == "all"
     assert config["proxy"]["proxyUrl"] == "http://10.0.0.2:3129"
 
 

@@ -57,6 +57,7 @@ def test_facts_name_version_addresses_and_commit():
     facts = bot_status("bot1", machine(*services(), approved={"bot1": {"commit": "c" * 40}}))
     assert facts["version"] == "2026.9.6"
     assert facts["approved"] == "c" * 40
+    assert facts["sandboxes"] == 0
     assert (facts["gateway_url"], facts["controller_url"]) == ("http://127.0.0.1:18789/", "http://127.0.0.1:8080/")
     assert facts["restarts"] == 3
     assert list(facts["containers"]) == list(SERVICES)
@@ -82,3 +83,14 @@ def test_table_aligns_and_shortens():
 
 def test_empty_table_has_a_header():
     assert len(table([])) == 1
+
+
+def test_sandboxes_are_counted_and_do_not_make_a_bot():
+    boxes = [{**container("sandbox"), "name": name} for name in ("a", "b")]
+    facts = machine(*services())
+    facts["docker"]["containers"] |= {f"clawfactory-bot1-sbx-{item['name']}": item for item in boxes}
+    status = bot_status("bot1", facts)
+    assert (status["sandboxes"], status["state"], list(status["containers"])) == (2, "healthy", list(SERVICES))
+    only = machine()
+    only["docker"]["containers"] = {"clawfactory-bot1-sbx-a": boxes[0]}
+    assert bot_status("bot1", only)["state"] == "absent"

@@ -18,11 +18,11 @@ class Engine:
         self.running = {"bot1-gateway", "bot2-gateway", "bot3-gateway"}
         self.fails = False
 
-    def stop(self, container: str) -> bool:
+    def stop(self, limit: disk.DiskLimit) -> bool:
         if self.fails:
             raise CoreError("the engine hangs")
-        ran = container in self.running
-        self.running.discard(container)
+        ran = limit.container in self.running
+        self.running.discard(limit.container)
         return ran
 
 
@@ -75,7 +75,7 @@ def test_the_mark_is_there_before_the_container_is_stopped(tmp_path, add_bot):
     add_bot("bot1", size=6 * MIB)
     seen: list[bool] = []
 
-    def stop(container: str) -> bool:
+    def stop(limit: disk.DiskLimit) -> bool:
         seen.append(disk.mark_file(tmp_path / "disk", "bot1").exists())
         return True
 

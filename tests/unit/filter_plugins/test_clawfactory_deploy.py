@@ -81,7 +81,19 @@ def test_place_of_a_known_bot_is_unchanged_unless_something_drifted():
     machine = {"allocations": {"bot1": entry}}
     found = place("bot1", ["bot1"], machine)
     assert (found["due"], found["description"]["gateway_uid"]) == (False, 20005)
-    assert place("bot1", ["bot1"], {**machine, "drift": ["/srv"]})["due"]
+    assert place("bot1", ["bot1"], {**machine, "drift": ["/srv/clawfactory"]})["due"]
+
+
+@pytest.mark.parametrize(
+    ("path", "due"),
+    [("run", True), ("firewall/clawfactory.nft", True), ("run/bot1/operator", True), ("run/bot2/operator", False)],
+)
+def test_place_of_a_bot_is_not_due_because_another_one_drifted(path, due):
+    entries = {
+        f"bot{n + 1}": {"slot": n, "gateway_port": 18789 + 120 * n, "controller_port": 8080 + n, "host_ports": []}
+        for n in range(2)
+    }
+    assert place("bot1", ["bot1"], {"allocations": entries, "drift": [f"/srv/clawfactory/{path}"]})["due"] is due
 
 
 def test_place_agrees_with_what_the_machine_will_allocate():
@@ -140,6 +152,8 @@ def test_networks_that_differ_are_missing(changed):
     elif changed:
         live[inside["name"]][changed] = "other"
     assert deploy.missing_networks(bot, {"networks": live}) == ([inside] if changed else [])
+    sandbox = bot["sandbox_network"]
+    assert deploy.missing_networks(bot, {"networks": live}, True) == ([inside, sandbox] if changed else [sandbox])
 
 
 def test_container_is_judged_by_the_engine_s_facts():
@@ -149,6 +163,15 @@ def test_container_is_judged_by_the_engine_s_facts():
     engine = {"containers": {"c": live}, "images": {"x:1": "sha256:a"}}
     assert deploy.is_current(wanted, engine, "c")
     assert not deploy.is_current(wanted, engine, "absent")
+
+
+def test_container_without_a_network_is_current_only_without_one():
+    wanted = {"image": "x:1", "network_mode": "none", "memory_mb": 1, "cpus": 1, "pids": 1}
+    live = {"status": "running", "spec": spec_digest(wanted), "image_id": "sha256:a", "networks": {"none": ""},
+            "restart_policy": "unless-stopped", "memory": 2**20, "nano_cpus": 10**9, "pids_limit": 1}  # fmt: skip
+    engine = {"containers": {"c": live}, "images": {"x:1": "sha256:a"}}
+    assert deploy.is_current(wanted, engine, "c")
+    assert not deploy.is_current(wanted, {**engine, "containers": {"c": {**live, "networks": {"bridge": ""}}}}, "c")
 
 
 def test_status_covers_bots_that_did_not_answer():

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import io
 import os
+import tarfile
 
 import pytest
 
@@ -12,11 +15,14 @@ def arguments(tmp_path, monkeypatch) -> dict:
     # The code gives files to user and group of one number, which an unprivileged user may not have.
     chown = os.chown
     monkeypatch.setattr(os, "chown", lambda path, uid, gid, **more: chown(path, uid, os.getegid(), **more))
-    template = tmp_path / "template"
-    (template / "workspace" / "bot_save").mkdir(parents=True)
-    (template / "workspace" / "bot_save" / "package.json").write_text("{}")
-    paths = {"origin": tmp_path / "bot" / "origin.git", "approved": tmp_path / "bot" / "approved", "template": template}
-    return {"bot": "bot1", "owner": os.geteuid(), **{key: str(path) for key, path in paths.items()}}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as template:
+        member = tarfile.TarInfo("workspace/bot_save/package.json")
+        member.size = 2
+        template.addfile(member, io.BytesIO(b"{}"))
+    paths = {"origin": tmp_path / "bot" / "origin.git", "approved": tmp_path / "bot" / "approved"}
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return {"bot": "bot1", "owner": os.geteuid(), "template": text, **{key: str(path) for key, path in paths.items()}}
 
 
 def test_repository_is_made_once(run_module, arguments):

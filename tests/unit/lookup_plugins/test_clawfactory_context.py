@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import shutil
 import tarfile
 from pathlib import Path
@@ -33,6 +35,12 @@ def test_archive_holds_the_context(top):
     with tarfile.open(archive) as packed:
         assert sorted(packed.getnames()) == ["Dockerfile", "bin/start", "extra/copy"]
         assert packed.extractfile("extra/copy").read() == b"FROM x\n"
+
+
+def test_archive_can_be_had_as_text(top):
+    (text,) = LookupModule().run([[{"src": str(top), "dest": "."}]], content=True)
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text))) as packed:
+        assert sorted(packed.getnames()) == ["Dockerfile", "bin/start"]
 
 
 def test_archive_does_not_tell_who_packed_it(top):

@@ -1,0 +1,237 @@
+"""The real OpenClaw runs its tools in sandboxes, through the broker: turns, cron jobs, sub-agents, scopes, pruning."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.bots import Bot, engine
+from tests.support.playbooks import ansible_playbook
+from tests.support.polling import wait_for
+
+from .conftest import INVENTORY, ROOT
+
+# The shortest idle time that can be configured is an hour: let it have passed (prune.ts, state/openclaw.sqlite).
+AGE_SANDBOXES = """
+const { DatabaseSync } = require("node:sqlite");
+new DatabaseSync("/home/node/.openclaw/state/openclaw.sqlite").exec(
+  "UPDATE sandbox_registry_entries SET last_used_at_ms = 1, created_at_ms = 1," +
+  " entry_json = json_set(entry_json, '$.lastUsedAtMs', 1, '$.createdAtMs', 1)");
+"""
+
+
+def list_names(bot: Bot, *options: str) -> list[str]:
+    """Names of the bot's sandboxes; with ``--all`` also of those that do not run."""
+    filters = (f"label=clawfactory.bot={bot.name}", "label=clawfactory.service=sandbox")
+    chosen = [part for each in filters for part in ("--filter", each)]
+    command = ["docker", "ps", *options, *chosen, "--format", "{{.Names}}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def sandboxes(bot: Bot) -> dict[str, dict[str, str]]:
+    """Labels of the running sandboxes of a bot by name, as the engine itself has them."""
+    names = list_names(bot)
+    if not names:
+        return {}
+    listed = subprocess.run(["docker", "inspect", *names], check=False, capture_output=True, text=True)
+    return {c["Name"].removeprefix("/"): c["Config"]["Labels"] for c in json.loads(listed.stdout)}
+
+
+def hostname_of(said: str) -> str:
+    """The short container id that a command printed as its host name."""
+    found = re.search(r"\b[0-9a-f]{12}\b", said)
+    assert found, f"no host name of a container in: {said}"
+    return found[0]
+
+
+def owner(said: str) -> dict[str, str]:
+    """Labels of the container whose host name a tool printed; its name OpenClaw shortens for long names of bots."""
+    command = ["docker", "inspect", "--format", "{{json .Config.Labels}}", hostname_of(said)]
+    labels: dict[str, str] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {key.removeprefix("clawfactory."): value for key, value in labels.items()}
+
+
+def is_sandbox_of(bot: Bot, said: str) -> bool:
+    """Whether the command that printed its host name ran in a sandbox of the bot."""
+    labels = owner(said)
+    return (labels.get("bot"), labels.get("service")) == (bot.name, "sandbox")
+
+
+def turn(bot: Bot, session: str, command: str) -> str:
+    """What a command said that the model asked for in a session of this id."""
+    asked = ("openclaw", "agent", "--agent", "main", "--session-id", session, "--message", f"RUN: {command}", "--json")
+    done = bot.run(*asked, timeout=180)
+    assert done.returncode == 0, done.stderr
+    text: str = json.loads(done.stdout)["result"]["payloads"][0]["text"]
+    return text
+
+
+def remove_all(bot: Bot) -> None:
+    done = bot.run("openclaw", "sandbox", "recreate", "--all", "--force", timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class TestTurn:
+    def test_tool_runs_in_a_sandbox_of_the_bot(self, bot: Bot) -> None:
+        assert is_sandbox_of(bot, bot.chat("RUN: hostname"))
+        assert all(name.startswith(f"clawfactory-{bot.name}-sbx-") for name in sandboxes(bot))
+
+    def test_tool_sees_the_workspace_and_writes_to_it(self, bot: Bot) -> None:
+        token = uuid.uuid4().hex
+        bot.chat(f"RUN: echo {token} > /workspace/from-a-tool && cat /workspace/from-a-tool")
+        assert (bot.root / "bot_repos" / bot.name / "state/workspace/from-a-tool").read_text().strip() == token
+
+    def test_tool_has_no_network_and_none_of_the_gateways_secrets(self, bot: Bot) -> None:
+        said = bot.chat(
+            "RUN: cat /proc/net/route | wc -l; env; ls /run/secrets /home/node/.openclaw /etc/openclaw 2>&1"
+        )
+        assert said.lstrip().startswith("1\n"), "the sandbox has a route"
+        assert bot.token not in said
+        assert said.count("No such file") == 3
+
+    def test_sandbox_is_as_hard_as_the_policy_says(self, bot: Bot) -> None:
+        bot.chat("RUN: true")
+        for name in sandboxes(bot):
+            (container,) = json.loads(subprocess.run(["docker", "inspect", name], capture_output=True).stdout)
+            host = container["HostConfig"]
+            assert (host["NetworkMode"], host["ReadonlyRootfs"], host["Privileged"]) == ("none", True, False)
+            assert (host["CapDrop"], host["CapAdd"] or []) == (["ALL"], [])
+            assert host["SecurityOpt"] == ["no-new-privileges:true"]
+            assert 0 < host["PidsLimit"] <= 1024
+            assert 0 < host["Memory"] == host["MemorySwap"]
+            assert container["Config"]["User"] == f"{bot.uid}:{bot.uid}"
+            own = f"{bot.root}/bot_repos/{bot.name}/"
+            assert all(m["Type"] == "bind" and m["Source"].startswith(own) for m in container["Mounts"])
+
+    @pytest.mark.parametrize(
+        "attempt",
+        [
+            "echo x > /workspace/SOUL.md",
+            "rm -f /workspace/SOUL.md",
+            "mv /workspace/SOUL.md /workspace/old.md",
+            "ln -sf /etc/passwd /workspace/SOUL.md",
+            "mv /workspace /workspace2",
+            "chmod 777 /workspace/SOUL.md",
+        ],
+    )
+    def test_approved_file_is_out_of_reach(self, bot: Bot, attempt: str) -> None:
+        approved = bot.root / "bot_repos" / bot.name / "approved/workspace/SOUL.md"
+        before = approved.read_bytes()
+        assert "[refused]" in bot.chat(f"RUN: {attempt} 2>&1 || echo '[refused]'")
+        assert approved.read_bytes() == before
+        assert bot.run("cat", "/home/node/.openclaw/workspace/SOUL.md").stdout.encode() == before
+        assert bot.chat("RUN: cat /workspace/SOUL.md").strip() == before.decode().strip()
+
+
+class TestBackground:
+    def test_cron_job_fires_by_itself_and_runs_its_tool_in_the_sandbox(self, bot: Bot) -> None:
+        token = uuid.uuid4().hex
+        done = bot.run(
+            "openclaw", "cron", "add", "--name", token, "--at", "5s", "--session", "isolated", "--no-deliver",
+            "--message", f"RUN: hostname > /workspace/cron-{token}", timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        proof = bot.root / "bot_repos" / bot.name / f"state/workspace/cron-{token}"
+        wait_for("the cron job's proof", lambda: proof.exists() and proof.read_text().strip() != "", 90)
+        assert is_sandbox_of(bot, proof.read_text())
+
+
+class TestOpenClawsOwnCommands:
+    def test_list_shows_the_sandbox_with_its_image(self, bot: Bot) -> None:
+        bot.chat("RUN: true")
+        listed = json.loads(bot.run("openclaw", "sandbox", "list", "--json", timeout=60).stdout)
+        mine = {entry["containerName"]: entry for entry in listed["containers"]}
+        for name in sandboxes(bot):
+            assert mine[name]["running"]
+            assert mine[name]["imageMatch"], mine[name]
+
+    def test_explain_says_that_the_sandbox_is_on(self, bot: Bot) -> None:
+        explained = json.loads(bot.run("openclaw", "sandbox", "explain", "--json", timeout=60).stdout)
+        assert explained["sandbox"]["mode"] == "all"
+
+    def test_recreate_removes_and_the_next_turn_makes_a_new_one(self, bot: Bot) -> None:
+        first = hostname_of(bot.chat("RUN: hostname"))
+        remove_all(bot)
+        assert not sandboxes(bot)
+        assert hostname_of(bot.chat("RUN: hostname")) != first
+
+
+@pytest.fixture(scope="class")
+def second(bot: Bot) -> Iterator[Bot]:
+    """A second bot on the same engine whose sessions each have a sandbox and a workspace of their own."""
+    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e-sessions").succeeded()
+    slot = json.loads((ROOT / "allocations.json").read_text())["bots"]["e2e-sessions"]
+    yield Bot("e2e-sessions", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
+    purge = ("--extra-vars", "remove_purge=true remove_confirm=e2e-sessions")
+    ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "e2e-sessions", *purge).succeeded()
+
+
+class TestScopes:
+    """Scope session without access to the workspace; then, on the same bot, one shared sandbox that may only read."""
+
+    def test_two_bots_at_the_same_time_do_not_clash(self, bot: Bot, second: Bot) -> None:
+        with ThreadPoolExecutor(2) as both:
+            said = list(both.map(lambda each: each.chat("RUN: hostname"), (bot, second)))
+        assert is_sandbox_of(bot, said[0])
+        assert is_sandbox_of(second, said[1])
+
+    def test_each_session_has_a_sandbox_of_its_own(self, second: Bot) -> None:
+        assert turn(second, "one", "hostname") != turn(second, "two", "hostname")
+
+    def test_sub_agent_runs_its_tool_in_its_own_sandbox(self, second: Bot) -> None:
+        second.chat("SPAWN: hostname | tee /workspace/by-a-sub-agent")
+        directory = second.root / "bot_repos" / second.name / "state/sandboxes"
+
+        def keys() -> list[str]:
+            written = [proof.read_text() for proof in directory.glob("*/by-a-sub-agent")]
+            return [owner(said)["openclaw.sessionKey"] for said in written if said.strip()]
+
+        # Its parent hears of it and may run the same; what counts is that the child had a sandbox to itself.
+        wait_for("the sub-agent's proof", lambda: any(":subagent:" in key for key in keys()), 120)
+        assert len(keys()) == len(set(keys()))
+
+    def test_without_access_the_workspace_is_not_there(self, second: Bot) -> None:
+        (second.root / "bot_repos" / second.name / "state/workspace/only-the-gateways").write_text("x")
+        assert "[none]" in second.chat("RUN: ls /workspace/only-the-gateways /agent 2>/dev/null || echo '[none]'")
+
+    def test_old_sandboxes_are_pruned(self, second: Bot) -> None:
+        old = set(sandboxes(second))
+        assert old
+        aged = second.run("/opt/node/bin/node", "-e", AGE_SANDBOXES)
+        assert aged.returncode == 0, aged.stderr
+        # OpenClaw looks at the first turn after its start, then at most every five minutes.
+        engine("restart", second.container("gateway"))
+        wait_for("a turn", lambda: second.ask("RUN: true").status == 200, 120)
+        assert not old & set(sandboxes(second))
+
+    def test_shared_scope_with_a_workspace_that_can_only_be_read(self, second: Bot) -> None:
+        settings = {"gateway_sandbox_scope": "shared", "gateway_sandbox_workspace_access": "ro"}
+        ansible_playbook(
+            "site.yml", INVENTORY, "--limit", second.name, "--extra-vars", json.dumps(settings)
+        ).succeeded()
+        first = hostname_of(second.chat("RUN: hostname"))
+        assert hostname_of(turn(second, "other", "hostname")) == first
+        assert list(sandboxes(second)) == ["clawfactory-e2e-sessions-sbx-shared"]
+        said = second.chat("RUN: cat /agent/SOUL.md && (touch /agent/x 2>&1 || echo '[refused]')")
+        assert "[refused]" in said
+        soul = second.root / "bot_repos" / second.name / "approved/workspace/SOUL.md"
+        assert soul.read_text().strip() in said
+
+
+class TestEnd:
+    def test_stop_ends_the_sandboxes_also_after_the_broker_was_killed(self, bot: Bot) -> None:
+        bot.chat("RUN: true")
+        assert sandboxes(bot)
+        subprocess.run(["docker", "kill", "--signal", "KILL", bot.container("broker")], check=True, capture_output=True)
+        try:
+            ansible_playbook("playbooks/stop.yml", INVENTORY, "--limit", bot.name).succeeded()
+            assert list_names(bot, "--all") == []
+        finally:
+            ansible_playbook("playbooks/start.yml", INVENTORY, "--limit", bot.name).succeeded()
+        assert is_sandbox_of(bot, bot.chat("RUN: hostname"))
