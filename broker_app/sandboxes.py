@@ -28,6 +28,7 @@ _CHECK_SECONDS = 20.0
 _SHORT_ID = re.compile(r"[0-9a-f]{1,11}")
 _MOUNTINFO_BYTES = 1024 * 1024
 _REMOVE_TRIES = 5
+_PAUSE_TRIES = 3
 _STILL = frozenset({"paused", "created", "exited", "dead"})
 _GIVEN_UP_SECONDS = 2 * CALL_SECONDS
 _THAW_FIRST_SECONDS = 0.1
@@ -241,9 +242,13 @@ class Sandboxes:
         async def pause(container_id: str) -> None:
             # First: a call that fails late may have had its effect, and to thaw what is not frozen does no harm.
             frozen.append(container_id)
-            answer = await self._engine.call("POST", f"/containers/{container_id}/pause")
-            if answer.status != 204:
-                _logger.warning("pause answered %d: %s", answer.status, answer.message()[:200])
+            # The kernel may not get every process still at once, while many are being made or swapped in.
+            for attempt in range(1, _PAUSE_TRIES + 1):
+                answer = await self._engine.call("POST", f"/containers/{container_id}/pause")
+                if answer.status == 204:
+                    return
+                _logger.warning("pause %d answered %d: %s", attempt, answer.status, answer.message()[:200])
+                await asyncio.sleep(0.1 * attempt)
 
         results = await asyncio.gather(*(pause(str(item["Id"])) for item in running), return_exceptions=True)
         for result in results:

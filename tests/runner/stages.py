@@ -16,7 +16,7 @@ _MOLECULE_CONFIG = ".config/molecule/config.yml"
 _UNIT_LIMIT = 900.0
 _ENGINE_LIMIT = 900.0
 _SCENARIO_LIMIT = 1200.0
-_E2E_LIMIT = 2400.0
+_E2E_LIMIT = 3000.0
 
 
 def _pytest(stage: str, directory: str, reports: Path, limit: float, prefix: list[str]) -> Result:

@@ -81,9 +81,10 @@ def build() -> None:
     docker("build", "--quiet", "--tag", IMAGE, "--build-arg", f"BASE_IMAGE={bases[0]}", str(CONTEXT), timeout=900)
 
 
-def create(name: str) -> None:
+def create(name: str, image: str = IMAGE) -> None:
     """Make and boot a machine; returns when systemd has finished starting it.
 
+    :param image: what it is made from.
     :raises MachineError: it does not come up; the message has the failed units.
     """
     capability_options = [option for each in capabilities() for option in ("--cap-add", each)]
@@ -95,7 +96,7 @@ def create(name: str) -> None:
         "--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup",
         "--tmpfs", "/run:exec,mode=755", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec,mode=1777",
         "--sysctl", "net.ipv6.conf.all.disable_ipv6=0",
-        "--env", "container=docker", IMAGE, *init_arguments(),
+        "--env", "container=docker", image, *init_arguments(),
     )  # fmt: skip
     wait_until_up(name)
 
