@@ -174,7 +174,7 @@ def test_only_the_broker_holds_the_engines_socket(machine: Host, inspect: Inspec
 
 
 def test_socket_in_the_gateway_is_the_brokers(machine: Host, inspect: Inspect) -> None:
-    assert from_gateway(machine, "readlink -f /var/run/docker.sock") == "/run/broker/docker.sock"
+    assert from_gateway(machine, "readlink -f /var/run/docker.sock").strip() == "/run/broker/docker.sock"
     listed = from_gateway(machine, "docker ps --all --format '{{.Names}}'").split()
     assert all(name.startswith("clawfactory-bot1-sbx-") for name in listed), listed
     attempt = "docker create --privileged --volume /:/host clawfactory-base sh 2>&1 || true"
