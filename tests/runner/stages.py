@@ -15,7 +15,7 @@ _MOLECULE_CONFIG = ".config/molecule/config.yml"
 # Seconds; several times what each takes, so that only what hangs is ended.
 _UNIT_LIMIT = 900.0
 _ENGINE_LIMIT = 900.0
-_SCENARIO_LIMIT = 1200.0
+_SCENARIO_LIMIT = 1800.0
 _E2E_LIMIT = 3000.0
 
 
