@@ -286,7 +286,6 @@ def runs(official, tmp_path_factory, traces) -> Runs:
         "branch": forks(fork.url, "main"),
         "absent": forks(fork.url, NO_COMMIT),
         "elsewhere": forks(f"http://someone:{PASSWORD}@127.0.0.1:1/fork.git", fork.first),
-        "broken": forks(fork.url, broken),
     }
     traces.commits += [fork.first, broken]
     # As where nobody else may read root's files: what is checked out has to be readable in the image all the same.
@@ -300,6 +299,8 @@ def runs(official, tmp_path_factory, traces) -> Runs:
     more = {
         "pinned": pulls("pull", official.reference, official.digest),
         "moved": forks(fork.url, new),
+        # Here, and not in the first run, where it would make the same layers at the same time as `forked`.
+        "broken": forks(fork.url, broken),
     }
     second = play("site.yml", directory, {**more, **kept})
     return Runs(first, second, (fork.first, new))
@@ -368,10 +369,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("bot", REFUSED)
 def test_message_names_bot_variable_value_and_way_out(runs, bot):
-    assert bot in runs.first.failures, f"{bot} was accepted"
+    message = {**runs.first.failures, **runs.second.failures}[bot]
     for expected in (f"{bot}: ", *REFUSED[bot]):
-        assert expected in runs.first.failures[bot], runs.first.failures[bot]
-    assert bot not in images(runs.first)
+        assert expected in message, message
 
 
 def test_the_fork_itself_is_asked_about_its_configuration(runs):

@@ -75,8 +75,8 @@ class TestChat:
         assert [part["text"] for part in json.loads(done.stdout)["result"]["payloads"]] == ["from-the-tool"]
 
 
-class TestTools:
-    """What the bot's ``exec`` tool can reach; each command is one the model asked for."""
+class TestReach:
+    """What a tool can reach, and what a shell in the gateway can that an attacker has."""
 
     def test_tool_runs_as_the_bots_own_user(self, bot: Bot) -> None:
         assert bot.chat("RUN: id -u").strip() == str(bot.uid)
@@ -86,10 +86,15 @@ class TestTools:
         assert http(f"{FORBIDDEN}/health").status == 200
 
     def test_allowed_address_answers_through_egress(self, bot: Bot) -> None:
-        assert '{"status": "ok"}' in bot.chat(f"RUN: curl -s -m 10 -x http://egress:3128 {MODEL}/health")
+        assert '{"status": "ok"}' in bot.sh(f"curl -s -m 10 -x http://egress:3128 {MODEL}/health").stdout
+
+    def test_tool_reaches_not_even_the_egress(self, bot: Bot) -> None:
+        address = bot.inspect("egress")["NetworkSettings"]["Networks"][f"clawfactory-{bot.name}-inside"]["IPAddress"]
+        said = bot.chat(f"RUN: curl -s -m 5 -x http://{address}:3128 -w '[%{{http_code}}]' {MODEL}/health")
+        assert "[000]" in said, said
 
     def test_allowed_address_does_not_answer_directly(self, bot: Bot) -> None:
-        said = bot.chat(f"RUN: curl -s -m 5 --noproxy '*' -w '[%{{http_code}}]' {MODEL}/health")
+        said = bot.sh(f"curl -s -m 5 --noproxy '*' -w '[%{{http_code}}]' {MODEL}/health").stdout
         assert "[000]" in said
         assert "ok" not in said
 
@@ -99,12 +104,12 @@ class TestTools:
     )
     def test_address_that_nobody_allowed_fails_through_egress(self, bot: Bot, url: str) -> None:
         codes = "[%{http_code}/%{http_connect}]"
-        said = bot.chat(f"RUN: curl -s -m 10 -o /dev/null -w '{codes}' -x http://egress:3128 {url}")
+        said = bot.sh(f"curl -s -m 10 -o /dev/null -w '{codes}' -x http://egress:3128 {url}").stdout
         assert "[403/000]" in said or "[000/403]" in said, said
 
     @pytest.mark.parametrize("url", [f"{FORBIDDEN}/health", "http://example.com/"])
     def test_address_that_nobody_allowed_fails_directly(self, bot: Bot, url: str) -> None:
-        said = bot.chat(f"RUN: curl -s -m 5 --noproxy '*' -o /dev/null -w '[%{{http_code}}]' {url}")
+        said = bot.sh(f"curl -s -m 5 --noproxy '*' -o /dev/null -w '[%{{http_code}}]' {url}").stdout
         assert "[000]" in said, said
 
     def test_openclaws_own_check_of_the_proxy_agrees(self, bot: Bot) -> None:
