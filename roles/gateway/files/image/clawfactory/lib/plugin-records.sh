@@ -3,7 +3,7 @@
 # the bot's state has a record of the plugin's install; it takes records over from plugins/installs.json when it starts.
 
 # Puts the image's records where OpenClaw looks, unless it took these very ones over before: then installs.json.migrated
-# is the same file. For every bot, with these channels or without, because it may get them later.
+# is the same file.
 # State is in the bot's hands: what is in the way is moved aside, never followed or opened. Returns 1 if it fails.
 record_plugins() {
     records=/opt/clawfactory/lib/plugin-installs.json
