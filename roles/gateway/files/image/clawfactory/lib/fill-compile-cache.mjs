@@ -6,8 +6,9 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const PORT = 18999;
-const READY_WITHIN = 180_000;
+// OpenClaw's own, for a fork that knows no other; a build has a network of its own.
+const PORT = 18789;
+const READY_WITHIN = 120_000;
 const STOPPED_WITHIN = 60_000;
 const directory = process.argv[2];
 const config = join(directory, "openclaw.json");
