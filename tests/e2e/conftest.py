@@ -48,6 +48,10 @@ def _answers(host: LanHost, port: int) -> bool:
 def bot(lan: LanHost) -> Iterator[Bot]:
     """e2e, deployed. ``CLAWFACTORY_KEEP=1`` leaves it running afterwards, for a look at it."""
     ansible_playbook("site.yml", INVENTORY, "--limit", "e2e").succeeded()
+    image = ["docker", "inspect", "--format", "{{.Config.Image}}", "clawfactory-e2e-gateway"]
+    found = subprocess.run(image, check=True, capture_output=True, text=True).stdout.strip()
+    # For tests/images, which come when this bot is gone.
+    subprocess.run(["docker", "tag", found, "clawfactory-test/gateway:latest"], check=True)
     slot = json.loads((ROOT / "allocations.json").read_text())["bots"]["e2e"]
     yield Bot("e2e", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
     if not os.environ.get("CLAWFACTORY_KEEP"):

@@ -1,4 +1,7 @@
-"""``python -m tests.runner [--fast] [STAGE...]``: run the stages, later ones also after a failure, and sum up."""
+"""``python -m tests.runner [--fast] [STAGE...]``: run the stages, later ones also after a failure, and sum up.
+
+Stages that wait more than they work run beside others: all of them take half an hour on two processors.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,32 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
 from clawfactory_cli.ansible import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, REPOSITORY
 
-from . import lint, stages
+from . import lint, process, stages
 from .results import Count, Result, summary
 
 STAGES: dict[str, Callable[[Path], list[Result]]] = {
+    "engine": stages.engine,
     "lint": lambda _reports: lint.run(),
     "unit": stages.unit,
-    "engine": stages.engine,
-    # First what builds the images on this machine's engine, then what copies them into machines of its own.
     "e2e": stages.e2e,
+    "images": stages.images,
     "molecule": stages.molecule,
 }
+#: Each phase is lanes that run beside one another. The attacks of `e2e` compare the whole engine before and after:
+#: nothing else may use it meanwhile. `images` and `molecule` work with the images that `e2e` has built.
+PHASES = (
+    (("engine",),),
+    (("e2e",), ("lint", "unit")),
+    (("images",), ("molecule",)),
+)
 FAST = ("lint", "unit")
-NEED_ENGINE = ("e2e", "molecule")
+NEED_ENGINE = ("e2e", "images", "molecule")
 
 
 def select(wanted: Sequence[str], fast: bool) -> list[str]:
@@ -36,20 +47,32 @@ def select(wanted: Sequence[str], fast: bool) -> list[str]:
 
 
 def run_stages(selected: Sequence[str], reports: Path) -> list[Result]:
-    """Run the stages in turn; without an engine those that need one have failed."""
+    """Run the phases in turn, and the lanes of each beside one another; without an engine what needs one has failed."""
     results: list[Result] = []
-    engine_failed = False
-    for name in selected:
+    for phase in PHASES:
+        lanes = [lane for lane in ([name for name in names if name in selected] for names in phase) if lane]
+        without_engine = any(result.stage == "engine" and result.count.failed for result in results)
+        with ThreadPoolExecutor(max_workers=max(1, len(lanes))) as pool:
+            running = [pool.submit(_run_lane, lane, reports, without_engine, len(lanes) > 1) for lane in lanes]
+            try:
+                results += [result for future in running for result in future.result()]
+            except BaseException:
+                process.end_all()
+                raise
+    return results
+
+
+def _run_lane(names: Sequence[str], reports: Path, without_engine: bool, labelled: bool) -> list[Result]:
+    results: list[Result] = []
+    for name in names:
         print(f"\n== {name}", flush=True)
-        if name in NEED_ENGINE and engine_failed:
+        if name in NEED_ENGINE and without_engine:
             reason = f"{name}: not run, the container engine could not be prepared"
             print(reason, flush=True)
             results.append(Result(name, "-", Count(failed=1), failures=(reason,)))
             continue
-        outcome = STAGES[name](reports)
-        results += outcome
-        if name == "engine":
-            engine_failed = any(result.count.failed for result in outcome)
+        with process.labelled(name if labelled else ""):
+            results += STAGES[name](reports)
     return results
 
 
@@ -60,9 +83,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run what was asked for; 0 when at least one test ran and none failed."""
     parser = argparse.ArgumentParser(prog="clawfactory test", description="Runs the project's tests.")
-    parser.add_argument(
-        "stages", nargs="*", metavar="STAGE", help=f"of: {', '.join(STAGES)}; default: all, in this order"
-    )
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of: {', '.join(STAGES)}; default: all")
     parser.add_argument(
         "--fast", action="store_true", help=f"only {' and '.join(FAST)}, which need no container engine"
     )

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from clawfactory_cli.ansible import PROGRAMS, REPOSITORY, environment, on_terminal
@@ -16,6 +18,26 @@ from clawfactory_cli.ansible import PROGRAMS, REPOSITORY, environment, on_termin
 _GRACE = 20.0
 """Seconds between asking a command that took too long to end and killing it."""
 _TIMED_OUT = 124
+
+
+_LABEL: ContextVar[str] = ContextVar("label", default="")
+_RUNNING: dict[subprocess.Popen[str], bool] = {}
+
+
+@contextmanager
+def labelled(label: str) -> Iterator[None]:
+    """Begin each line of output of the commands in this thread with a label, if it is not empty."""
+    token = _LABEL.set(label)
+    try:
+        yield
+    finally:
+        _LABEL.reset(token)
+
+
+def end_all() -> None:
+    """Ask every command that runs, in whatever thread, to end."""
+    for process, own_session in list(_RUNNING.items()):
+        _end(process, own_session, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -66,10 +88,13 @@ def stream(
     :param collect: return its output lines as well; standard error is part of them.
     :param errors_only: show nothing but its standard error.
     """
-    print(f"-- {shlex.join(command)}", flush=True)
+    label = f"{_LABEL.get()} | " if _LABEL.get() else ""
+    print(f"{label}-- {shlex.join(command)}", flush=True)
     # On a terminal it stays in our session, where sudo can ask; elsewhere nothing asks, and all of it can be ended.
     own_session = not on_terminal()
-    sink = subprocess.PIPE if collect else subprocess.DEVNULL if errors_only else None
+    # Lines of commands that run beside one another are told apart by their labels.
+    shown = collect or (bool(label) and not errors_only)
+    sink = subprocess.PIPE if shown else subprocess.DEVNULL if errors_only else None
     started = time.monotonic()
     ended = threading.Event()
     lines: list[str] = []
@@ -79,23 +104,26 @@ def stream(
         env={**environment(), **(variables or {})},
         stdin=subprocess.DEVNULL if own_session else None,
         stdout=sink,
-        stderr=subprocess.STDOUT if collect else None,
+        stderr=subprocess.STDOUT if shown else None,
         text=True,
         errors="replace",
         start_new_session=own_session,
     ) as process:
         watcher = threading.Thread(target=_watch, args=(process, own_session, limit, ended), daemon=True)
         watcher.start()
+        _RUNNING[process] = own_session
         try:
             for line in process.stdout or ():
-                print(line, end="", flush=True)
-                lines.append(line)
+                print(f"{label}{line}", end="", flush=True)
+                if collect:
+                    lines.append(line)
             exit_code = process.wait()
         except BaseException:
             _end(process, own_session, signal.SIGTERM)
             raise
         finally:
             ended.set()
+            del _RUNNING[process]
     seconds = time.monotonic() - started
     if seconds <= limit:
         return Finished(exit_code, seconds, tuple(lines))

@@ -17,6 +17,7 @@ _UNIT_LIMIT = 900.0
 _ENGINE_LIMIT = 900.0
 _SCENARIO_LIMIT = 1800.0
 _E2E_LIMIT = 3000.0
+_IMAGES_LIMIT = 1800.0
 
 
 def _pytest(stage: str, directory: str, reports: Path, limit: float, prefix: list[str]) -> Result:
@@ -80,5 +81,11 @@ def _scenario(name: str, reports: Path) -> Result:
 
 def e2e(reports: Path) -> list[Result]:
     """Tests with real bots on this machine's engine."""
-    prefix = as_root({"CLAWFACTORY_REPORT_DIR": str(reports)})
-    return [_pytest("e2e", "tests/e2e", reports, _E2E_LIMIT, prefix)]
+    return [_pytest("e2e", "tests/e2e", reports, _E2E_LIMIT, as_root({"CLAWFACTORY_REPORT_DIR": str(reports)}))]
+
+
+def images(reports: Path) -> list[Result]:
+    """Tests of the images, without a bot."""
+    return [
+        _pytest("images", "tests/images", reports, _IMAGES_LIMIT, as_root({"CLAWFACTORY_REPORT_DIR": str(reports)}))
+    ]

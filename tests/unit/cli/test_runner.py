@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -128,9 +129,9 @@ def test_summary_ends_with_the_line_that_ci_reads():
 @pytest.mark.parametrize(
     ("wanted", "fast", "selected"),
     [
-        ([], False, ["lint", "unit", "engine", "e2e", "molecule"]),
+        ([], False, ["engine", "lint", "unit", "e2e", "images", "molecule"]),
         ([], True, ["lint", "unit"]),
-        (["e2e", "lint"], False, ["lint", "engine", "e2e"]),
+        (["e2e", "lint"], False, ["engine", "lint", "e2e"]),
         (["unit"], False, ["unit"]),
     ],
 )
@@ -162,15 +163,44 @@ def staged(monkeypatch, tmp_path):
 def test_later_stages_run_after_a_failure(staged, capsys):
     ran = staged({"lint": Count(1, 2, 0)})
     assert runner.main([]) == 1
-    assert ran == ["lint", "unit", "engine", "e2e", "molecule"]
-    assert capsys.readouterr().out.endswith("\n5 passed, 2 failed, 0 skipped\n")
+    assert sorted(ran) == sorted(runner.STAGES)
+    assert ran[0] == "engine"
+    assert {*ran[1:4]} == {"e2e", "lint", "unit"}
+    assert capsys.readouterr().out.endswith("\n6 passed, 2 failed, 0 skipped\n")
 
 
 def test_without_an_engine_its_stages_fail_and_do_not_run(staged, capsys):
     ran = staged({"engine": Count(failed=1)})
     assert runner.main([]) == 1
-    assert ran == ["lint", "unit", "engine"]
-    assert capsys.readouterr().out.endswith("\n2 passed, 3 failed, 0 skipped\n")
+    assert ran == ["engine", "lint", "unit"]
+    assert capsys.readouterr().out.endswith("\n2 passed, 4 failed, 0 skipped\n")
+
+
+def test_every_stage_is_in_one_phase():
+    assert sorted(name for phase in runner.PHASES for lane in phase for name in lane) == sorted(runner.STAGES)
+
+
+def test_lines_of_commands_that_run_beside_others_are_labelled(capfd):
+    with process.labelled("unit"):
+        process.stream([sys.executable, "-c", "print('one'); print('two')"], limit=60)
+    process.stream([sys.executable, "-c", "print('three')"], limit=60)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[1:3] == ["unit | one", "unit | two"]
+    assert lines[-1] == "three"
+
+
+def test_commands_of_other_threads_are_ended_on_an_interrupt(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    finished = []
+    thread = threading.Thread(target=lambda: finished.append(process.stream(["sleep", "60"], limit=120)))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not process._RUNNING:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.end_all()
+    thread.join(20)
+    assert [each.exit_code for each in finished] == [-15]
 
 
 def test_all_passed_is_success_and_nothing_passed_is_not(staged):
