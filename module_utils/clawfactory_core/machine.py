@@ -182,13 +182,17 @@ def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
     return {"names": sorted(name for name, value in held.items() if value), "generations": generations(root, bot)}
 
 
-_RENDERED = ("egress/*/*.conf", "proxy/*/*.conf", "broker/*/broker.json", "bot_repos/*/config/openclaw.json")
+_RENDERED = (
+    "egress/*/*.conf", "proxy/*/*.conf", "broker/*/broker.json", "bot_repos/*/config/openclaw.json", "snapshots/*.json",
+)  # fmt: skip
+_RENDERED_ELSEWHERE = ("systemd/system/clawfactory-snapshot-*", "cron.d/clawfactory-snapshot-*")
 
 
-def rendered_files(root: Path) -> dict[str, dict[str, Any]]:
+def rendered_files(root: Path, etc: Path = Path("/etc")) -> dict[str, dict[str, Any]]:
     """Digest, mode, owner and group of every configuration file that roles render, by path."""
     found = {}
-    for path in (path for pattern in _RENDERED for path in root.glob(pattern)):
+    own = (path for pattern in _RENDERED for path in root.glob(pattern))
+    for path in (*own, *(path for pattern in _RENDERED_ELSEWHERE for path in etc.glob(pattern))):
         if path.is_file() and not path.is_symlink():
             state = path.stat()
             found[str(path)] = {

@@ -151,6 +151,31 @@ def apply_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> Secre
         return plan
 
 
+def rotate_gateway_token(root: Path, bot: str, uid: int) -> None:
+    """Give a bot's gateway a new token; the gateway reads it when it starts next.
+
+    :param uid: the gateway's user, who reads the runtime copy.
+    :raises InvalidInput: the bot has no secrets on this machine.
+    """
+    directory = root / "secrets" / bot
+    name = "OPENCLAW_GATEWAY_TOKEN"
+    with _registry_lock(root):
+        held, runtime, registry = (
+            read_env(path)
+            for path in (directory / "gateway.env", directory / "run" / "gateway.env", root / "secrets" / "tokens.env")
+        )
+        if name not in held or name not in runtime:
+            raise InvalidInput(f"{bot} has no gateway token on this machine; run: ansible-playbook site.yml -l {bot}")
+        token = {name: random_source.token_hex(16)}
+        registry[names.env_prefix(bot) + name] = token[name]
+        specs = [
+            _root_file(directory / "gateway.env", format_env({**held, **token})),
+            _runtime_file(directory / "run" / "gateway.env", {**runtime, **token}, uid),
+            _root_file(root / "secrets" / "tokens.env", format_env(registry)),
+        ]
+        apply_files(plan_files(specs))
+
+
 @contextmanager
 def _registry_lock(root: Path) -> Iterator[None]:
     directory = root / "secrets"

@@ -1,0 +1,1 @@
+"""Encrypted snapshots of a bot's state; docs/snapshot-format.md says what they consist of."""

@@ -1,0 +1,218 @@
+"""Restores a bot's state from a snapshot: verified and complete beside the live one first, then swapped.
+
+In order: :func:`stage_restore`, the bot is stopped, :func:`swap`, the bot is started, :func:`keep` or :func:`put_back`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import Conflict
+from . import swap as swap_steps
+from .capture import Limits
+from .chains import chain_of, find, list_snapshots
+from .progress import Progress
+from .records import SnapshotRecord
+from .swap import keep, put_back, recover, swap
+from .tar_reader import ReadLimits
+from .tree_writer import remove_tree
+from .unpack import Target, Unpacked, unpack_chain
+
+__all__ = [
+    "RestorePlan",
+    "RestoreRequest",
+    "Staged",
+    "keep",
+    "plan_restore",
+    "put_back",
+    "recover",
+    "stage_restore",
+    "swap",
+]
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """What to restore, and where.
+
+    :param root: ``clawfactory_root``.
+    :param bot: whose state is replaced.
+    :param state: the live state directory; its parent is root's.
+    :param directory: where the snapshots are.
+    :param name: ``latest``, an id, a file name, a label or the start of an id.
+    :param identities: age private keys; secret.
+    :param uid: user that gets every file, and ``gid`` its group.
+    :param destination: of :func:`.extract.extract_paths`.
+    :param paths: of :func:`.extract.extract_paths`, relative to the state.
+    """
+
+    root: Path
+    bot: str
+    state: Path
+    directory: Path
+    name: str
+    identities: tuple[str, ...] = field(repr=False)
+    uid: int
+    gid: int
+    destination: Path | None = None
+    paths: tuple[str, ...] = ()
+    limits: ReadLimits | Limits = field(default_factory=ReadLimits)
+
+    @property
+    def read_limits(self) -> ReadLimits:
+        """Limits of reading: never below what is allowed where snapshots are made."""
+        if isinstance(self.limits, ReadLimits):
+            return self.limits
+        return ReadLimits(self.limits.max_entries, self.limits.max_bytes, max(self.limits.max_depth, 128))
+
+    @property
+    def source_bot(self) -> str:
+        """Whose snapshots they must be: the one whose directory they are in; empty if that is no bot's."""
+        return self.directory.name if self.directory.parent == self.root / "snapshots" else ""
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What a restore would read, as far as can be told without a key.
+
+    :param chain: archives, the full one first.
+    :param count: entries of the state, ``bytes`` those of its files; -1 if unknown.
+    :param size: bytes of the archives.
+    """
+
+    chain: tuple[SnapshotRecord, ...]
+    count: int
+    bytes: int
+    size: int
+
+    @property
+    def record(self) -> SnapshotRecord:
+        """The snapshot itself."""
+        return self.chain[-1]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A restored state, complete and verified, that is not live yet.
+
+    :param path: its directory.
+    :param id: the snapshot's.
+    """
+
+    path: Path
+    id: str
+    unpacked: Unpacked
+
+
+def plan_restore(request: RestoreRequest) -> RestorePlan:
+    """Find the snapshot and what it builds upon; reads only, and no archive.
+
+    :raises Conflict: the bot is locked.
+    :raises InvalidInput: there is no such snapshot.
+    :raises BrokenChain: something that it builds upon is missing.
+    """
+    if os.path.lexists(request.root / "locks" / request.bot):
+        raise Conflict(
+            f"{request.bot} is locked, {request.root / 'locks' / request.bot} says why; run 'clawfactory unlock' first"
+        )
+    records = list_snapshots(request.directory)
+    chain = chain_of(records, find(records, request.name))
+    return RestorePlan(tuple(chain), chain[-1].count, chain[-1].bytes, sum(link.size for link in chain))
+
+
+def stage_restore(request: RestoreRequest, progress: Callable[[Progress], None] | None = None) -> Staged:
+    """Unpack and verify the whole chain beside the state; the state itself is not touched.
+
+    What an earlier restore left is cleaned up first.
+
+    :raises Conflict: the bot is locked, a restore runs or waits for its bot, or the disk is too full.
+    :raises InvalidInput: there is no such snapshot or no key.
+    :raises BrokenChain, BadArchive, WrongKey, Damaged: what is wrong with which archive; nothing is left of it.
+    """
+    plan = plan_restore(request)
+    with swap_steps.locked(request.state):
+        if swap_steps.recover_locked(request.state) == "waiting":
+            raise Conflict(
+                f"a restore of {request.bot} waits for the bot to start; keep it or put the old state back first"
+            )
+        staging = swap_steps.staging_of(request.state, plan.record.id)
+        unpacked = unpack_beside(request, plan.chain, staging, progress)
+        swap_steps.write_journal(
+            request.state, swap_steps.Journal("staged", plan.record.id, os.path.lexists(request.state))
+        )
+        return Staged(staging / "state", plan.record.id, unpacked)
+
+
+def unpack_beside(
+    request: RestoreRequest,
+    chain: Sequence[SnapshotRecord],
+    staging: Path,
+    progress: Callable[[Progress], None] | None,
+) -> Unpacked:
+    """Unpack a chain to ``<staging>/state``, which is on disk when this returns; after an error ``staging`` is gone.
+
+    :param staging: is made; root's alone, so that the bot cannot reach what becomes its own.
+    :raises Conflict, BrokenChain, BadArchive, WrongKey, Damaged, InvalidInput: as :func:`stage_restore`.
+    """
+    check_room(staging.parent, chain[-1], request.read_limits)
+    os.mkdir(staging, 0o700)
+    try:
+        path = staging / "state"
+        os.mkdir(path, 0o700)
+        if os.geteuid() == 0:
+            os.chown(path, request.uid, request.gid)
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with tempfile.TemporaryFile(dir=staging) as spool:
+                target = Target(root, spool, request.uid, request.gid)
+                unpacked = unpack_chain(
+                    request.directory,
+                    chain,
+                    request.identities,
+                    target,
+                    request.read_limits,
+                    bot=request.source_bot,
+                    progress=progress,
+                )
+            os.fchmod(root, _mode_of(request.state))
+            swap_steps.sync_tree(root)
+        finally:
+            os.close(root)
+    except BaseException:
+        discard(staging)
+        raise
+    return unpacked
+
+
+def check_room(directory: Path, record: SnapshotRecord, limits: ReadLimits) -> None:
+    """:raises Conflict: the disk of ``directory`` has no room for the state of ``record``."""
+    found = os.statvfs(directory)
+    free = found.f_bavail * found.f_frsize
+    needed = max(record.bytes, record.size if record.kind != "inc" else 0, 0)
+    if free < needed + limits.min_free_bytes:
+        raise Conflict(
+            f"{record.id} needs {needed} bytes and {limits.min_free_bytes} are to stay free, "
+            f"the disk of {directory} has {free}; make room"
+        )
+
+
+def discard(staging: Path) -> None:
+    """Remove a directory with all that is in it."""
+    parent = os.open(staging.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        remove_tree(parent, os.fsencode(staging.name))
+    finally:
+        os.close(parent)
+
+
+def _mode_of(state: Path) -> int:
+    try:
+        found = os.lstat(state)
+    except FileNotFoundError:
+        return 0o700
+    return found.st_mode & 0o777 if stat.S_ISDIR(found.st_mode) else 0o700

@@ -1,0 +1,264 @@
+"""Verifies snapshots: the archives as they lie on disk, and with a key everything in them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+from ..errors import CoreError, InvalidInput
+from . import swap as swap_steps
+from .chains import BrokenChain, chain_of, list_snapshots
+from .digests import escape_path
+from .progress import Meter, Progress
+from .records import SnapshotRecord, timestamp, write_record
+from .restore import RestoreRequest, discard, unpack_beside
+from .tar_reader import ReadLimits
+from .unpack import open_archive
+from .worker import Confinement, Report, Worker, wait
+
+_BUFFER = 1 << 20
+_SQLITE = b"SQLite format 3\0"
+_SECONDS_FOR_A_DATABASE = 900
+_CALLBACK_EVERY = 100_000  # SQLite's virtual machine instructions
+
+
+@dataclass
+class VerifyReport:
+    """What was verified.
+
+    :param checks: ``{"name", "ok", "detail"}`` of every archive and every database.
+    :param broken: which link is broken and how, empty if none is.
+    """
+
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    broken: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as it should be."""
+        return not self.broken and all(check["ok"] for check in self.checks)
+
+    def add(self, name: str, ok: bool, detail: str) -> None:
+        """Note one check."""
+        self.checks.append({"name": name, "ok": ok, "detail": detail})
+
+
+def verify_snapshot(
+    directory: Path,
+    record: SnapshotRecord,
+    identities: Sequence[str] | None,
+    *,
+    content: bool,
+    staging: Path | None = None,
+    owner: int | None = None,
+    limits: ReadLimits | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> VerifyReport:
+    """Verify a snapshot and all that it builds upon.
+
+    :param identities: private keys; needed for ``content`` only.
+    :param content: decrypt and unpack everything, compare every digest and check every database; otherwise compare the
+        archives with their records.
+    :param staging: directory that the state lies in; needed for ``content``: what is unpacked there is removed again.
+    :param owner: if given, a success is noted in the record, which gets this owner.
+    :raises InvalidInput: there is no key, or ``staging`` is missing.
+    :raises Conflict: a restore or verification runs beside ``staging``, or its disk is too full.
+    """
+    report = VerifyReport()
+    try:
+        chain = chain_of(list_snapshots(directory), record)
+    except BrokenChain as error:
+        report.broken = str(error)
+        return report
+    if content:
+        _verify_content(directory, chain, identities, staging, limits or ReadLimits(), report, progress)
+    else:
+        _verify_digests(directory, chain, report, progress)
+    if report.ok and owner is not None and record.kind != "legacy" and not record.problem:
+        how = "content" if content else "digest"
+        # The lesser proof does not replace the greater.
+        if content or record.verified_how != "content":
+            now = timestamp(datetime.now(timezone.utc))
+            write_record(directory, replace(record, verified=now, verified_how=how), owner)
+    return report
+
+
+def _verify_digests(
+    directory: Path,
+    chain: Sequence[SnapshotRecord],
+    report: VerifyReport,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    meter = Meter(progress, "verify", sum(link.size for link in chain))
+    done = 0
+    digests = []
+    for number, link in enumerate(chain):
+        digest = hashlib.sha256()
+        try:
+            with open_archive(directory, link) as file:
+                while data := file.read(_BUFFER):
+                    digest.update(data)
+                    done += len(data)
+                    meter.count(done)
+        except (BrokenChain, OSError) as error:
+            report.broken = report.broken or f"{link.file_name} cannot be read: {error}"
+            report.add(link.file_name, False, str(error))
+            return
+        digests.append(digest.hexdigest())
+        problem = _digest_problem(link, digests, number)
+        report.add(
+            link.file_name, not problem, problem or ("as recorded" if link.sha256 else "has no record to compare with")
+        )
+        report.broken = report.broken or (f"{link.file_name} {problem}" if problem else "")
+    meter.count(done, last=True)
+
+
+def _digest_problem(link: SnapshotRecord, digests: Sequence[str], number: int) -> str:
+    if link.sha256 and link.sha256 != digests[number]:
+        return f"has SHA-256 {digests[number]}, its record says {link.sha256}"
+    if number and link.parent_sha256 != digests[number - 1]:
+        return "was made for another parent than the one there is"
+    return ""
+
+
+def _verify_content(
+    directory: Path,
+    chain: Sequence[SnapshotRecord],
+    identities: Sequence[str] | None,
+    staging: Path | None,
+    limits: ReadLimits,
+    report: VerifyReport,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    if not identities:
+        raise InvalidInput("to verify the content the private key is needed; give it, or verify the digests alone")
+    if staging is None:
+        raise InvalidInput("to verify the content a directory beside the bot's state is needed; give it")
+    state = staging / "state"
+    owner = os.stat(state if state.is_dir() else staging)
+    uid, gid = (owner.st_uid, owner.st_gid) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    request = RestoreRequest(
+        directory.parent.parent, "", state, directory, chain[-1].id, tuple(identities), uid, gid, limits=limits
+    )
+    path = staging / f"{swap_steps.CHECKING}{chain[-1].id}"
+    with swap_steps.locked(state):
+        with contextlib.suppress(FileNotFoundError):
+            discard(path)
+        try:
+            unpacked = unpack_beside(request, chain, path, progress)
+        except InvalidInput:
+            raise
+        except CoreError as error:
+            report.broken = str(error)
+            report.add(chain[-1].file_name, False, str(error))
+            return
+        try:
+            for link, digest in zip(chain, unpacked.sha256, strict=True):
+                report.add(link.file_name, True, f"complete, SHA-256 {digest}")
+            listed = None if chain[-1].kind == "legacy" else frozenset(unpacked.databases)
+            _verify_databases(path / "state", uid, gid, listed, report)
+        finally:
+            discard(path)
+
+
+def _verify_databases(path: Path, uid: int, gid: int, listed: frozenset[str] | None, report: VerifyReport) -> None:
+    """Check every SQLite database below ``path`` in a child of user ``uid``.
+
+    :param listed: those of the manifest, escaped. Others that look like one may be anything: reported, not judged.
+    """
+    root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        worker = Worker(_check_databases, Confinement(root, uid, gid))
+
+        def found(message: dict[str, Any]) -> None:
+            ok, detail = message["ok"], message["detail"]
+            if not ok and listed is not None and message["name"] not in listed:
+                ok, detail = True, f"stored as a plain file, not as a database: {detail}"
+            report.add(message["name"], ok, detail)
+
+        wait([worker], found)
+    finally:
+        os.close(root)
+    if worker.failure is not None:
+        report.add("databases", False, str(worker.failure.error))
+    missing = (listed or frozenset()) - {check["name"] for check in report.checks}
+    for name in sorted(missing):
+        report.add(name, False, "is no SQLite database, yet the manifest says so")
+
+
+def _check_databases(report: Report) -> None:
+    for path in _databases():
+        # For the one operation that SQLite does not interrupt: ends this process.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_SECONDS_FOR_A_DATABASE + 60)
+        try:
+            ok, detail = _check_database(path)
+        except (sqlite3.Error, OSError) as error:
+            ok, detail = False, f"{type(error).__name__}: {error}"
+        report({"name": escape_path(path), "ok": ok, "detail": detail[:500]})
+    signal.alarm(0)
+
+
+def _databases() -> Iterator[bytes]:
+    for directory, directories, files in os.walk(b"."):
+        # Nothing of this is kept, and some of it may be unreadable even for its owner.
+        for names, mode in ((directories, 0o700), (files, 0o600)):
+            for name in names:
+                path = os.path.join(directory, name)
+                if not os.path.islink(path):
+                    os.chmod(path, mode)
+        for name in files:
+            path = os.path.join(directory, name)
+            # Checking a database may have removed its journal.
+            if not os.path.islink(path) and os.path.exists(path) and _looks_like_one(path):
+                yield path[2:]
+
+
+def _looks_like_one(path: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
+
+
+def _check_database(path: bytes) -> tuple[bool, str]:
+    # A hot journal has to be rolled back first, which needs to write; without one nothing has.
+    mode = "mode=rw" if os.path.lexists(path + b"-journal") else "mode=ro&immutable=1"
+    end = time.monotonic() + _SECONDS_FOR_A_DATABASE
+    connection = sqlite3.connect(f"file:{quote_from_bytes(b'./' + path)}?{mode}", uri=True, isolation_level=None)
+    with contextlib.closing(connection):
+        connection.set_progress_handler(lambda: time.monotonic() > end, _CALLBACK_EVERY)
+        connection.text_factory = bytes
+        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+        # OpenClaw's tables use it in CHECK constraints (2026.9.6); SQLite has it since 3.43.
+        connection.create_function("octet_length", 1, _octet_length, deterministic=True)
+        try:
+            found = _integrity(connection)
+        except sqlite3.OperationalError as error:
+            if "unknown function" not in str(error):
+                raise
+            connection.execute("PRAGMA ignore_check_constraints=ON")
+            found, apart = _integrity(connection), f" but for CHECK constraints ({error})"
+        else:
+            apart = ""
+    return found == "ok", found + apart
+
+
+def _integrity(connection: sqlite3.Connection) -> str:
+    rows = connection.execute("PRAGMA integrity_check(5)")
+    return "; ".join(bytes(row[0]).decode("utf-8", "replace") for row in rows)
+
+
+def _octet_length(value: bytes | str | float | None) -> int | None:
+    if value is None:
+        return None
+    return len(value) if isinstance(value, bytes) else len(str(value).encode("utf-8", "surrogatepass"))

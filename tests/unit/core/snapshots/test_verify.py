@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+
+import pytest
+
+from clawfactory_core.errors import Conflict, InvalidInput
+from clawfactory_core.snapshots import verify
+from clawfactory_core.snapshots.chains import find, list_snapshots
+from clawfactory_core.snapshots.swap import locked
+from clawfactory_core.snapshots.verify import VerifyReport, verify_snapshot
+from tests.unit.core.snapshots.archive_maker import Directory, File, manifest
+from tests.unit.core.snapshots.restore_machine import BASE, Machine
+
+
+@pytest.fixture
+def machine(tmp_path) -> Machine:
+    return Machine(tmp_path)
+
+
+def database(tmp_path, damage: bool = False, mode: str = "wal") -> bytes:
+    path = tmp_path / "made.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA journal_mode={mode}")
+    connection.execute("CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT UNIQUE)")
+    connection.executemany("INSERT INTO words (word) VALUES (?)", [(f"word {number}",) for number in range(3000)])
+    connection.commit()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    if damage:
+        data[8192:12288] = os.urandom(4096)
+    return bytes(data)
+
+
+def verified(machine: Machine, name: str = "latest", **other: object) -> VerifyReport:
+    options: dict[str, object] = {"content": True, "staging": machine.state.parent, **other}
+    before = machine.everything() if options.get("owner") is None else None
+    record = find(list_snapshots(machine.directory), name)
+    report = verify_snapshot(machine.directory, record, (machine.maker.identity,), **options)  # type: ignore[arg-type]
+    assert before is None or machine.everything() == before
+    return report
+
+
+def write(machine: Machine, tree: dict[bytes, object], databases: list[bytes]) -> None:
+    archive = machine.maker.full(tree)
+    listed = [{"path": path.decode(), "as_of": "2026-01-01T00:00:00.000000Z"} for path in databases]
+    archive.manifest = manifest(tree, list(tree), databases=listed)
+    machine.maker.write(archive)
+
+
+def test_digests_of_a_good_chain(machine):
+    full = machine.maker.write(machine.maker.full(BASE))
+    inc = machine.maker.write(machine.maker.inc(full, BASE, {}))
+    report = verified(machine, content=False, staging=None)
+    assert report.ok and not report.broken
+    assert [(check["name"], check["ok"]) for check in report.checks] == [(full.file_name, True), (inc.file_name, True)]
+
+
+def test_the_broken_link_is_named(machine):
+    full = machine.maker.write(machine.maker.full(BASE))
+    middle = machine.maker.write(machine.maker.inc(full, BASE, {}))
+    last = machine.maker.write(machine.maker.inc(middle, {}, BASE))
+    path = machine.directory / middle.file_name
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    for content in (False, True):
+        report = verified(machine, content=content)
+        assert not report.ok
+        assert middle.file_name in report.broken
+        assert last.file_name not in report.broken
+    path.unlink()
+    assert middle.id in verified(machine, content=False).broken
+    assert not verified(machine, full.id, content=False).broken
+
+
+def test_success_is_noted_in_the_record(machine):
+    machine.maker.write(machine.maker.full(BASE))
+    verified(machine, content=False, owner=os.geteuid())
+    assert list_snapshots(machine.directory)[0].verified_how == "digest"
+    verified(machine, owner=os.geteuid())
+    record = list_snapshots(machine.directory)[0]
+    assert record.verified_how == "content" and record.verified
+    verified(machine, content=False, owner=os.geteuid())
+    assert list_snapshots(machine.directory)[0] == record
+
+
+def test_failure_is_not_noted(machine):
+    made = machine.maker.write(machine.maker.full(BASE))
+    path = machine.directory / made.file_name
+    path.write_bytes(b"x" * made.size)
+    assert not verified(machine, content=False, owner=os.geteuid()).ok
+    assert not list_snapshots(machine.directory)[0].verified
+
+
+def test_databases_are_checked_each(machine, tmp_path):
+    tree = {
+        **BASE,
+        b"good.sqlite": File(database(tmp_path), 0o400),
+        b"rollback.db": File(database(tmp_path, mode="delete")),
+        b"deep": Directory(0o500),
+        b"deep/odd \xff": File(database(tmp_path)),
+    }
+    write(machine, tree, [b"good.sqlite", b"rollback.db"])
+    report = verified(machine)
+    assert report.ok
+    found = {check["name"]: check["detail"] for check in report.checks[1:]}
+    assert found == {"good.sqlite": "ok", "rollback.db": "ok", "deep/odd\\0040\\0377": "ok"}
+
+
+def test_a_damaged_database_is_found(machine, tmp_path):
+    write(machine, {b"bad.sqlite": File(database(tmp_path, damage=True))}, [b"bad.sqlite"])
+    report = verified(machine)
+    assert not report.ok
+    assert [check["name"] for check in report.checks if not check["ok"]] == ["bad.sqlite"]
+
+
+def test_a_file_that_only_looks_like_a_database_is_no_failure(machine):
+    write(machine, {b"looks": File(b"SQLite format 3\0" + b"x" * 5000)}, [])
+    report = verified(machine)
+    assert report.ok
+    assert "stored as a plain file" in report.checks[-1]["detail"]
+
+
+def test_a_database_of_the_manifest_that_is_none(machine):
+    write(machine, BASE, [b"big"])
+    report = verified(machine)
+    assert [check["detail"] for check in report.checks if not check["ok"]] == [
+        "is no SQLite database, yet the manifest says so"
+    ]
+
+
+def test_a_hot_journal_is_rolled_back_before_the_check(machine, tmp_path):
+    path = tmp_path / "hot.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA cache_size=1")
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("CREATE TABLE t (a TEXT UNIQUE)")
+    connection.executemany("INSERT INTO t VALUES (?)", [(f"{number:0500}",) for number in range(200)])
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DELETE FROM t WHERE rowid % 2")
+    tree = {name.encode(): File((tmp_path / name).read_bytes()) for name in ("hot.db", "hot.db-journal")}
+    connection.close()
+    for name in ("hot.db", "hot.db-journal"):
+        (tmp_path / name).unlink(missing_ok=True)
+    write(machine, tree, [b"hot.db"])
+    report = verified(machine)
+    assert report.ok, report
+
+
+def test_a_database_that_takes_too_long(machine, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "_SECONDS_FOR_A_DATABASE", -1)
+    monkeypatch.setattr(verify, "_CALLBACK_EVERY", 10)
+    write(machine, {b"slow.sqlite": File(database(tmp_path))}, [b"slow.sqlite"])
+    report = verified(machine)
+    assert not report.ok
+    assert "interrupted" in report.checks[-1]["detail"]
+
+
+def test_what_content_needs(machine):
+    machine.maker.write(machine.maker.full(BASE))
+    record = list_snapshots(machine.directory)[0]
+    with pytest.raises(InvalidInput, match="private key is needed"):
+        verify_snapshot(machine.directory, record, None, content=True, staging=machine.state.parent)
+    with pytest.raises(InvalidInput, match="beside the bot's state"):
+        verify_snapshot(machine.directory, record, (machine.maker.identity,), content=True)
+    with locked(machine.state), pytest.raises(Conflict, match="is running"):
+        verified(machine)
+
+
+def test_an_archive_of_the_original(machine):
+    machine.maker.legacy(b"no tar at all" * 100)
+    assert verified(machine, content=False).checks[0]["detail"] == "has no record to compare with"
+    report = verified(machine)
+    assert not report.ok and "old--2025" in report.broken
+
+
+def test_leftovers_of_one_that_was_killed_are_removed(machine):
+    machine.maker.write(machine.maker.full(BASE))
+    record = list_snapshots(machine.directory)[0]
+    left = machine.state.parent / f".verify-{record.id}" / "state"
+    left.mkdir(parents=True)
+    (left / "plaintext").write_text("secret")
+    report = verify_snapshot(
+        machine.directory, record, (machine.maker.identity,), content=True, staging=machine.state.parent
+    )
+    assert report.ok
+    assert os.listdir(machine.state.parent) == ["state"]
