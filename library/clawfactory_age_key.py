@@ -1,0 +1,90 @@
+#!/usr/bin/python
+"""Ansible module: makes and rotates age key pairs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clawfactory_age_key
+short_description: Make an age key pair, or rotate the one of a bot
+description:
+  - A key file that is there is never overwritten; a rotated one stays beside the new one, for the snapshots it opens.
+  - The private key is never in the result.
+options:
+  path:
+    description: Where a new private key goes (0600); the recipient goes beside it, with C(.pub) at the end.
+    type: path
+  root:
+    description: Directory of ClawFactory on the machine, to rotate a bot's key.
+    type: path
+  bot:
+    description: Name of the bot.
+    type: str
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: none, description: Keys are not shown.}
+author: ClawFactory
+"""
+EXAMPLES = r"""
+- name: A rescue key
+  clawfactory_age_key:
+    path: ~/keys/rescue.key
+
+- name: Rotate
+  clawfactory_age_key:
+    root: /srv/clawfactory
+    bot: bot1
+"""
+RETURN = r"""
+recipient:
+  description: The public key, C(age1…); empty in check mode.
+  returned: success
+  type: str
+before:
+  description: The recipient before the rotation.
+  returned: with bot
+  type: str
+path:
+  description: Where the private key is.
+  returned: with path
+  type: str
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.clawfactory_core.adapters.age import make_key_pair
+from ansible.module_utils.clawfactory_core.errors import CoreError
+from ansible.module_utils.clawfactory_core.snapshots.keys import make_key_file, rotate_key
+
+
+def argument_spec() -> dict[str, dict[str, object]]:
+    return {"path": {"type": "path"}, "root": {"type": "path"}, "bot": {"type": "str"}}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        supports_check_mode=True,
+        required_one_of=[("path", "bot")],
+        mutually_exclusive=[("path", "bot")],
+        required_together=[("root", "bot")],
+    )
+    try:
+        result = run(module)
+    except (CoreError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=True, **result)
+
+
+def run(module: AnsibleModule) -> dict[str, object]:
+    path, root, bot = module.params["path"], module.params["root"], module.params["bot"]
+    if module.check_mode:
+        return {"recipient": "", **({"before": ""} if bot else {"path": path})}
+    if bot:
+        before, recipient = rotate_key(Path(root), bot, make_key_pair)
+        return {"recipient": recipient, "before": before}
+    return {"recipient": make_key_file(Path(path), make_key_pair), "path": path}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+#!/usr/bin/python
+"""Ansible module: the steps of restoring a bot's state from its snapshots."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clawfactory_restore
+short_description: Restore the state of a bot from its snapshots
+description:
+  - One step at a time, so that the bot is stopped only for the shortest of them; C(playbooks/restore.yml) puts them
+    together.
+  - After each step, and after a crash in one, the bot's state is the old one or the restored one as a whole.
+options:
+  root:
+    description: Directory of ClawFactory on the machine.
+    type: path
+    required: true
+  bot:
+    description: Name of the bot whose state is restored.
+    type: str
+    required: true
+  state:
+    description:
+      - V(staged) verifies the whole chain and extracts it beside the live state, which is not touched.
+      - V(swapped) puts the staged state in the place of the live one, which stays aside. The gateway must not run.
+      - V(put_back) puts the old state back; V(kept) deletes it.
+      - V(extracted) writes chosen paths to a directory, and nothing else.
+    type: str
+    choices: [staged, swapped, put_back, kept, extracted]
+    required: true
+  name:
+    description: Which snapshot; an id, a file name or C(latest).
+    type: str
+    default: latest
+  from_bot:
+    description: Bot whose snapshot it is, if another one. Identity and paired devices are left out then.
+    type: str
+  identities:
+    description: Text of an age key file, where the private key is not on the machine.
+    type: str
+  rotate_token:
+    description: Give the gateway a new token, with O(state=swapped).
+    type: bool
+    default: false
+  paths:
+    description: Files and directories to extract, relative to the bot's state.
+    type: list
+    elements: str
+    default: []
+  destination:
+    description: Directory for them; must not exist or be empty.
+    type: path
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: none, description: What is in a snapshot is not for everybody's eyes.}
+author: ClawFactory
+"""
+EXAMPLES = r"""
+- name: Look at one file of a snapshot
+  clawfactory_restore:
+    root: /srv/clawfactory
+    bot: bot1
+    state: extracted
+    name: before-upgrade--2026-11-22T10-00-00Z
+    paths: [workspace/MEMORY.md]
+    destination: /root/bot1-memory
+"""
+RETURN = r"""
+chain:
+  description: File names of the archives, the full one first.
+  returned: with state=staged
+  type: list
+  elements: str
+staged:
+  description: Where the verified state lies.
+  returned: with state=staged, not in check mode
+  type: str
+before:
+  description: Where the old state lies until it is kept or put back.
+  returned: with state=swapped, not in check mode
+  type: str
+extracted:
+  description: What was written.
+  returned: with state=extracted
+  type: list
+  elements: str
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.clawfactory_core.adapters.engine_socket import EngineSocket
+from ansible.module_utils.clawfactory_core.errors import Conflict, CoreError, InvalidInput
+from ansible.module_utils.clawfactory_core.secrets import rotate_gateway_token
+from ansible.module_utils.clawfactory_core.snapshots import restore
+from ansible.module_utils.clawfactory_core.snapshots.extract import extract_paths
+from ansible.module_utils.clawfactory_core.snapshots.identity import renew_identity
+from ansible.module_utils.clawfactory_core.snapshots.settings import (
+    bot_directories,
+    parse_identities,
+    read_identities,
+    read_settings,
+)
+
+STEPS = ["staged", "swapped", "put_back", "kept", "extracted"]
+
+
+def argument_spec() -> dict[str, dict[str, object]]:
+    return {
+        "root": {"type": "path", "required": True},
+        "bot": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": STEPS, "required": True},
+        "name": {"type": "str", "default": "latest"},
+        "from_bot": {"type": "str"},
+        "identities": {"type": "str", "no_log": True},
+        "rotate_token": {"type": "bool", "default": False, "no_log": False},
+        "paths": {"type": "list", "elements": "str", "default": []},
+        "destination": {"type": "path"},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        supports_check_mode=True,
+        required_if=[("state", "extracted", ("paths", "destination"))],
+    )
+    steps = {"staged": stage, "extracted": extract, "swapped": swap, "put_back": put_back, "kept": keep}
+    try:
+        result = steps[module.params["state"]](module)
+    except (CoreError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=result.pop("changed"), **result)
+
+
+def stage(module: AnsibleModule) -> dict[str, object]:
+    request = _request(module)
+    plan = restore.plan_restore(request)
+    result: dict[str, object] = {"changed": True, "chain": [record.file_name for record in plan.chain]}
+    if not module.check_mode:
+        staged = restore.stage_restore(request).path
+        if _source(module) != module.params["bot"]:
+            renew_identity(staged, request.uid, request.gid)
+        result["staged"] = str(staged)
+    return result
+
+
+def extract(module: AnsibleModule) -> dict[str, object]:
+    request = _request(module)
+    if module.check_mode:
+        restore.plan_restore(request)
+        return {"changed": True, "extracted": module.params["paths"]}
+    return {"changed": True, "extracted": extract_paths(request)}
+
+
+def swap(module: AnsibleModule) -> dict[str, object]:
+    root, bot = Path(module.params["root"]), module.params["bot"]
+    _refuse_running(bot)
+    if module.check_mode:
+        return {"changed": True}
+    before = restore.swap(bot_directories(root, bot)[0])
+    if module.params["rotate_token"]:
+        rotate_gateway_token(root, bot, read_settings(root, bot).gateway_uid)
+    return {"changed": True, "before": str(before)}
+
+
+def put_back(module: AnsibleModule) -> dict[str, object]:
+    root, bot = Path(module.params["root"]), module.params["bot"]
+    _refuse_running(bot)
+    return {"changed": module.check_mode or restore.put_back(bot_directories(root, bot)[0])}
+
+
+def keep(module: AnsibleModule) -> dict[str, object]:
+    root, bot = Path(module.params["root"]), module.params["bot"]
+    return {"changed": module.check_mode or restore.keep(bot_directories(root, bot)[0])}
+
+
+def _source(module: AnsibleModule) -> str:
+    return str(module.params["from_bot"] or module.params["bot"])
+
+
+def _request(module: AnsibleModule) -> restore.RestoreRequest:
+    options = module.params
+    root, bot, source = Path(options["root"]), options["bot"], _source(module)
+    settings = read_settings(root, bot)
+    text = options["identities"]
+    identities = parse_identities(text, "identities") if text else read_identities(root, source)
+    if not identities:
+        raise InvalidInput(
+            f"{source}: the private age key is not on this machine; give it from the control node: "
+            f"ansible-playbook playbooks/restore.yml -l {bot} -e restore_key_file=PATH"
+        )
+    return restore.RestoreRequest(
+        root=root,
+        bot=bot,
+        state=bot_directories(root, bot)[0],
+        directory=bot_directories(root, source)[1],
+        name=options["name"],
+        identities=identities,
+        uid=settings.gateway_uid,
+        gid=settings.gateway_uid,
+        destination=Path(options["destination"]) if options["destination"] else None,
+        paths=tuple(options["paths"]),
+        limits=settings.limits,
+    )
+
+
+def _refuse_running(bot: str) -> None:
+    """A gateway or sandbox that runs goes on writing to the state that is moved aside."""
+    running = [
+        container["Name"].lstrip("/")
+        for container in EngineSocket().containers(f"clawfactory.bot={bot}")
+        if container["State"]["Status"] in ("running", "paused", "restarting")
+        and container["Config"]["Labels"].get("clawfactory.service") in ("gateway", "sandbox")
+    ]
+    if running:
+        raise Conflict(f"{', '.join(running)} runs; stop the bot first: ansible-playbook playbooks/stop.yml -l {bot}")
+
+
+if __name__ == "__main__":
+    main()
