@@ -1,0 +1,477 @@
+#!/usr/bin/env python3
+"""What snapshots cost, against tar with age, tar with zstd and age, restic and borg, paired in one run.
+
+- ``full``, ``second``: wall time and bytes of the first snapshot, and of the one after a day's changes.
+- ``restore``, ``verify``: of a full snapshot, and of a chain.
+- ``month``: bytes of 31 daily snapshots (64 MB at the first day), and restoring the last of them.
+- ``rss``: most memory of all processes together.
+- ``pause``: what a writer of the SQLite database, and an asyncio loop in the process that asks, see of a snapshot.
+
+Needs root and the programs age, zstd, tar, restic and borg (apt-get install age zstd restic borgbackup).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "module_utils"), str(ROOT / "bench")]
+
+from clawfactory_core.snapshots.create import Limits, SnapshotRequest, apply_snapshot  # noqa: E402
+from clawfactory_core.snapshots.verify import verify_snapshot  # noqa: E402
+from make_state import make, mutate  # noqa: E402
+
+from clawfactory_core.adapters.age import make_key_pair  # noqa: E402
+from clawfactory_core.snapshots import chains, restore  # noqa: E402
+
+PROGRAMS = ("age", "age-keygen", "zstd", "tar", "restic", "borg")
+BOT = "bench"
+DAYS = 30
+#: As in rules.py, for the peers: the same files for all.
+LEFT_OUT = ("installed", "node_modules", ".git")
+RESTORES = {"tar|age": "age|tar", "tar|zstd|age": "age|zstd|tar"}
+#: Each is a most.
+GOALS = {
+    "full-wall/tar|age": 1.5, "full-wall/tar|zstd|age": 1.15, "full-wall/restic": 0.65, "full-wall/borg": 0.45,
+    "full-bytes/tar|age": 0.60, "full-bytes/tar|zstd|age": 1.01, "full-bytes/restic": 1.03, "full-bytes/borg": 1.0,
+    "second-wall/tar|age": 0.45, "second-wall/tar|zstd|age": 0.33, "second-wall/restic": 0.35, "second-wall/borg": 0.18,
+    "second-bytes/tar|age": 1 / 90, "second-bytes/tar|zstd|age": 1 / 50,
+    "second-bytes/restic": 1 / 20, "second-bytes/borg": 1 / 35,
+    "restore-full/age|tar": 1.7, "restore-full/age|zstd|tar": 1.2, "restore-full/restic": 1.3, "restore-full/borg": 0.8,
+    "restore-chain/age|tar": 3.0, "restore-chain/age|zstd|tar": 2.0,
+    "month-bytes/tar|age": 1 / 35, "month-bytes/tar|zstd|age": 1 / 17,
+    "month-bytes/restic": 1 / 9, "month-bytes/borg": 1 / 13,
+    "rss-mb": 128.0, "rss/restic": 1.0, "pause-writer-ms": 100.0, "pause-asyncio-ms": 100.0,
+}  # fmt: skip
+
+
+@dataclass
+class Measured:
+    """One command: wall and processor seconds, most memory of its process tree in MB, bytes it left."""
+
+    wall: float
+    cpu: float
+    rss: float
+    size: int = 0
+
+
+@dataclass
+class Bench:
+    """Where everything lies, and what was measured.
+
+    :param folder: scratch directory on the file system to measure.
+    :param runs: of each measurement; medians count.
+    """
+
+    folder: Path
+    runs: int
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        identity, self.recipient = make_key_pair()
+        self.identity = identity
+        self.key = self.folder / "key"
+        self.key.write_text(f"{identity}\n")
+        self.key.chmod(0o600)
+        self.environment = {
+            **os.environ, "RESTIC_PASSWORD": "bench", "BORG_PASSPHRASE": "bench",
+            "RESTIC_CACHE_DIR": str(self.folder / "restic-cache"), "BORG_BASE_DIR": str(self.folder / "borg-base"),
+            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+        }  # fmt: skip
+
+    def note(self, text: str) -> None:
+        """A line on stderr."""
+        print(text, file=sys.stderr, flush=True)
+
+
+def tree_rss_mb(root: int) -> float:
+    """Resident memory of a process and all below it, MB; pages that they share are counted once each."""
+    parents: dict[int, list[int]] = {}
+    sizes: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                fields = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
+                rollup = Path("/proc", entry, "smaps_rollup").read_text() if entry != "1" else ""
+            except OSError:
+                continue
+            parents.setdefault(int(fields[1]), []).append(int(entry))
+            line = next((line for line in rollup.splitlines() if line.startswith("Pss:")), "Pss: 0")
+            sizes[int(entry)] = int(line.split()[1])
+    total, waiting = 0, [root]
+    while waiting:
+        process = waiting.pop()
+        total += sizes.get(process, 0)
+        waiting += parents.get(process, [])
+    return total / 1024
+
+
+def measure(run: Callable[[], object]) -> Measured:
+    """Run something in a forked process, which everything it starts is below."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001 - the parent hears of it
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    peak, done = 0.0, threading.Event()
+
+    def sample() -> None:
+        nonlocal peak
+        while not done.wait(0.1):
+            peak = max(peak, tree_rss_mb(child))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    status = os.waitpid(child, 0)[1]
+    wall = time.monotonic() - started
+    done.set()
+    sampler.join()
+    if status != 0:
+        raise SystemExit("the command that is measured failed")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(wall, cpu, peak)
+
+
+def shell(bench: Bench, command: str) -> None:
+    """Run a pipeline, and write what it wrote to the disk."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{command}; sync -f {bench.folder}"],
+        env=bench.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{command}\n{done.stderr[-2000:]}")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all files below a path."""
+    return sum(found.stat().st_size for found in path.rglob("*") if found.is_file() and not found.is_symlink())
+
+
+class Ours:
+    """Snapshots in a root of their own.
+
+    :param state: what is archived.
+    """
+
+    name = "clawfactory"
+
+    def __init__(self, bench: Bench, state: Path, name: str) -> None:
+        self.bench = bench
+        self.state = state
+        self.root = bench.folder / name
+        self.directory = self.root / "snapshots" / BOT
+        self.reset()
+
+    def reset(self) -> None:
+        """No snapshots yet."""
+        fresh(self.root / "secrets" / BOT)
+        fresh(self.directory)
+
+    def request(self, kind: str = "auto") -> SnapshotRequest:
+        """What to make."""
+        return SnapshotRequest(
+            root=self.root, bot=BOT, state=self.state, directory=self.directory, owner=os.getuid(),
+            recipients=(self.bench.recipient,), kind=kind, limits=Limits(), max_chain=DAYS + 2, max_delta_ratio=9.0,
+        )  # fmt: skip
+
+    def create(self, kind: str = "auto") -> None:
+        """One snapshot."""
+        apply_snapshot(self.request(kind))
+
+    def restore(self) -> None:
+        """Stage the newest, as a restore does."""
+        restore.stage_restore(
+            restore.RestoreRequest(
+                root=self.root, bot=BOT, state=self.root / "live" / "state", directory=self.directory, name="latest",
+                identities=(self.bench.identity,), uid=os.getuid(), gid=os.getgid(),
+            )
+        )  # fmt: skip
+        subprocess.run(["sync", "-f", str(self.root)], check=True)
+
+    def verify(self) -> None:
+        """Verify the newest by content."""
+        records = chains.list_snapshots(self.directory)
+        report = verify_snapshot(
+            self.directory, records[0], (self.bench.identity,), content=True, staging=self.root / "live"
+        )
+        if not report.ok:
+            raise SystemExit(report.broken)
+
+    def size(self) -> int:
+        """Bytes of all archives."""
+        return sum(path.stat().st_size for path in self.directory.glob("*.age"))
+
+
+def peers(bench: Bench, state: Path) -> dict[str, dict[str, str]]:
+    """Commands of the others; ``{n}`` is the number of a run, ``{to}`` where a restore goes."""
+    out = bench.folder / "peers"
+    exclude = " ".join(f"--exclude={name}" for name in LEFT_OUT)
+    patterns = " ".join(f"-e 'sh:**/{name}'" for name in LEFT_OUT)
+    tar = f"tar -C {state} {exclude} -cf - ."
+    age = f"age -r {bench.recipient}"
+    restic, borg = out / "restic", out / "borg"
+    return {
+        "tar|age": {
+            "create": f"{tar} | {age} > {out}/tar.{{n}}.age",
+            "restore": f"age -d -i {bench.key} {out}/tar.{{n}}.age | tar -C {{to}} -xpf -",
+        },
+        "tar|zstd|age": {
+            "create": f"{tar} | zstd -q -T0 -1 | {age} > {out}/zstd.{{n}}.age",
+            "restore": f"age -d -i {bench.key} {out}/zstd.{{n}}.age | zstd -qd | tar -C {{to}} -xpf -",
+        },
+        "restic": {
+            "init": f"rm -rf {restic}; restic -q -r {restic} init",
+            "create": f"cd {state}; restic -q -r {restic} backup {exclude} .",
+            "restore": f"restic -q -r {restic} restore latest --target {{to}}",
+            "size": str(restic),
+        },
+        "borg": {
+            "init": f"rm -rf {borg}; borg init -e repokey-blake2 {borg}",
+            "create": f"cd {state}; borg create -C zstd,1 {patterns} {borg}::{{n}} .",
+            "restore": f"cd {{to}}; borg extract {borg}::{{n}}",
+            "size": str(borg),
+        },
+    }
+
+
+def fresh(path: Path) -> Path:
+    """An empty directory in the place of whatever was there."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """A copy with hard links where nothing is written to, on the same file system."""
+    shutil.rmtree(target, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+
+
+def medians(samples: list[Measured]) -> Measured:
+    """Median of each figure."""
+    names = ("wall", "cpu", "rss", "size")
+    return Measured(*(statistics.median(getattr(sample, name) for sample in samples) for name in names))
+
+
+def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day: int) -> dict[str, Measured]:
+    """Each tool in turn, ``bench.runs`` times; before each, what it knows is as after the day before.
+
+    :returns: medians by tool; ``size`` is what was added.
+    """
+    peer_folder = bench.folder / "peers"
+    kept = {ours.name: ours.root, "restic": Path(others["restic"]["size"]), "borg": Path(others["borg"]["size"])}
+    if day:
+        for name, path in kept.items():
+            copy_tree(path, bench.folder / f"kept-{name}")
+    samples: dict[str, list[Measured]] = {name: [] for name in (ours.name, *others)}
+    for run in range(bench.runs):
+        for name in samples:
+            if name in kept and day:
+                copy_tree(bench.folder / f"kept-{name}", kept[name])
+            elif name == ours.name:
+                ours.reset()
+            elif "init" in others[name]:
+                shell(bench, others[name]["init"])
+            os.sync()
+            before = size_of(kept[name]) if name in kept else 0
+            if name == ours.name:
+                before = ours.size()
+                found = measure(ours.create)
+                found.size = ours.size() - before
+            else:
+                command = others[name]["create"].replace("{n}", str(day))
+                found = measure(lambda command=command: shell(bench, command))
+                made = kept.get(name)
+                suffix = "tar" if name == "tar|age" else "zstd"
+                found.size = size_of(made) - before if made else (peer_folder / f"{suffix}.{day}.age").stat().st_size
+            samples[name].append(found)
+            bench.note(f"  run {run} {name}: {found.wall:.2f} s, {found.rss:.0f} MB, {found.size / 1e6:.1f} MB written")
+    return {name: medians(values) for name, values in samples.items()}
+
+
+def restore_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day: int) -> dict[str, Measured]:
+    """Restores of what was made last, in turn."""
+    samples: dict[str, list[Measured]] = {name: [] for name in (ours.name, *others)}
+    for _ in range(bench.runs):
+        for name in samples:
+            os.sync()
+            if name == ours.name:
+                fresh(ours.root / "live" / "state")
+                samples[name].append(measure(ours.restore))
+                shutil.rmtree(ours.root / "live")
+                continue
+            target = fresh(bench.folder / "restored")
+            command = others[name]["restore"].replace("{n}", str(day)).replace("{to}", str(target))
+            samples[name].append(measure(lambda command=command: shell(bench, command)))
+            shutil.rmtree(target)
+    return {name: medians(values) for name, values in samples.items()}
+
+
+def ratios(bench: Bench, kind: str, found: dict[str, Measured], value: Callable[[Measured], float]) -> None:
+    """Ours by each of the others."""
+    mine = value(found["clawfactory"])
+    for name, measured in found.items():
+        if name != "clawfactory":
+            other = (
+                {"tar|age": "age|tar", "tar|zstd|age": "age|zstd|tar"}.get(name, name) if "restore" in kind else name
+            )
+            bench.figures[f"{kind}/{other}"] = mine / value(measured)
+
+
+def sizes(bench: Bench, size_mb: int) -> None:
+    """First and second snapshot, restore and verify, of one size."""
+    bench.note(f"making {size_mb} MB …")
+    state = bench.folder / f"state-{size_mb}"
+    make(state, size_mb)
+    fresh(bench.folder / "peers")
+    ours, others = Ours(bench, state, f"ours-{size_mb}"), peers(bench, state)
+    bench.note("full snapshots …")
+    full = create_runs(bench, ours, others, 0)
+    ratios(bench, "full-wall", full, lambda found: found.wall)
+    ratios(bench, "full-bytes", full, lambda found: found.size)
+    bench.note("restores …")
+    ratios(bench, "restore-full", restore_runs(bench, ours, others, 0), lambda found: found.wall)
+    fresh(ours.root / "live" / "state")
+    verified = statistics.median(measure(ours.verify).wall for _ in range(bench.runs))
+    checked = statistics.median(
+        measure(lambda: shell(bench, f"age -d -i {bench.key} {bench.folder}/peers/zstd.0.age | zstd -qd | tar t")).wall
+        for _ in range(bench.runs)
+    )
+    bench.figures["verify/age|zstd|tar-t"] = verified / checked
+    mutate(state, size_mb, 1)
+    bench.note("second snapshots …")
+    second = create_runs(bench, ours, others, 1)
+    ratios(bench, "second-wall", second, lambda found: found.wall)
+    ratios(bench, "second-bytes", second, lambda found: found.size)
+    bench.figures["rss-mb"] = max(full["clawfactory"].rss, second["clawfactory"].rss)
+    bench.figures["rss/restic"] = full["clawfactory"].rss / full["restic"].rss
+    pauses(bench, ours, state)
+    shutil.rmtree(state)
+    shutil.rmtree(ours.root)
+
+
+def commit_forever(database: Path, started: multiprocessing.Event, ending: multiprocessing.Event, result: Path) -> None:
+    """Forty transactions a second; the longest of them, in ms, goes to ``result``."""
+    connection = sqlite3.connect(database, isolation_level=None, timeout=60)
+    connection.execute("CREATE TABLE IF NOT EXISTS bench_writes(n INT)")
+    longest = 0.0
+    while not ending.is_set():
+        before = time.monotonic()
+        connection.execute("INSERT INTO bench_writes VALUES (1)")
+        longest = max(longest, time.monotonic() - before)
+        started.set()
+        time.sleep(0.025)
+    result.write_text(str(longest * 1000))
+
+
+def pauses(bench: Bench, ours: Ours, state: Path) -> None:
+    """Longest commit of a writer, and longest delay of an asyncio loop, during a full snapshot."""
+    started, ending = multiprocessing.Event(), multiprocessing.Event()
+    result = bench.folder / "longest"
+    database = state / "memory" / "main.sqlite"
+    writer = multiprocessing.Process(target=commit_forever, args=(database, started, ending, result))
+    writer.start()
+    started.wait(30)
+
+    async def watch() -> float:
+        process = multiprocessing.Process(target=ours.create, args=("full",))
+        process.start()
+        longest = 0.0
+        while process.is_alive():
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before - 0.01)
+        process.join()
+        if process.exitcode:
+            raise SystemExit("the snapshot beside a writer failed")
+        return longest * 1000
+
+    bench.figures["pause-asyncio-ms"] = asyncio.run(watch())
+    ending.set()
+    writer.join()
+    bench.figures["pause-writer-ms"] = float(result.read_text())
+
+
+def month(bench: Bench, days: int) -> None:
+    """Bytes of a snapshot a day, and the restore of the last."""
+    bench.note(f"{days} days of 64 MB …")
+    state = bench.folder / "month"
+    make(state, 64)
+    folder = fresh(bench.folder / "peers")
+    ours, others = Ours(bench, state, "ours-month"), peers(bench, state)
+    for name in ("restic", "borg"):
+        shell(bench, others[name]["init"])
+    for day in range(days + 1):
+        if day:
+            mutate(state, 64, day)
+        ours.create()
+        for commands in others.values():
+            shell(bench, commands["create"].replace("{n}", str(day)))
+        bench.note(f"  day {day}: {ours.size() / 1e6:.1f} MB")
+    totals = {
+        "tar|age": sum(path.stat().st_size for path in folder.glob("tar.*.age")),
+        "tar|zstd|age": sum(path.stat().st_size for path in folder.glob("zstd.*.age")),
+        "restic": size_of(Path(others["restic"]["size"])),
+        "borg": size_of(Path(others["borg"]["size"])),
+    }
+    for name, total in totals.items():
+        bench.figures[f"month-bytes/{name}"] = ours.size() / total
+    found = restore_runs(bench, ours, others, days)
+    ratios(bench, "restore-chain", found, lambda measured: measured.wall)
+
+
+def main() -> None:
+    """Make data, measure, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="64 MB only, one run of each, five days")
+    parser.add_argument("--large", action="store_true", help="4 GB too")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="scratch space on a disk")  # noqa: S108
+    options = parser.parse_args()
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if os.geteuid() != 0 or missing:
+        raise SystemExit(f"run it as root, with {', '.join(missing) or 'all programs'} installed: see --help")
+    folder = Path(tempfile.mkdtemp(prefix="clawfactory-bench-", dir=options.folder))
+    figures: dict[str, float] = {}
+    try:
+        for size in (64,) if options.quick else (64, 1024, 4096) if options.large else (64, 1024):
+            bench = Bench(folder, 1 if options.quick else 3)
+            sizes(bench, size)
+            figures.update({name if size == 1024 or options.quick else f"{name}@{size}": value
+                            for name, value in bench.figures.items()})  # fmt: skip
+        bench = Bench(folder, 1 if options.quick else 3)
+        month(bench, 5 if options.quick else DAYS)
+        figures.update(bench.figures)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if options.json:
+        print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    for name, value in figures.items():
+        goal = GOALS.get(name.partition("@")[0])
+        print(f"ratio {name} {value:.4g}" + (f" goal <= {goal:.4g}" if goal else ""))
+
+
+if __name__ == "__main__":
+    main()
