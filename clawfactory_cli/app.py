@@ -202,7 +202,7 @@ def playbook(
 @app.command("test")
 def run_tests(
     stages: Annotated[
-        list[str] | None, typer.Argument(metavar="STAGE", help="engine, lint, unit, e2e, images, molecule; or all.")
+        list[str] | None, typer.Argument(metavar="STAGE", help="engine, lint, unit, broker, e2e, images, molecule.")
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Only what needs no container engine: lint and unit.")] = False,
 ) -> None:

@@ -45,7 +45,7 @@ def docker(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess
 @pytest.fixture(scope="module")
 def image() -> str:
     image = os.environ.get("CLAWFACTORY_TEST_GATEWAY_IMAGE", "clawfactory-test/gateway:latest")
-    missing = f"this engine has no image {image}: the stage e2e tags it; run ./clawfactory test e2e images"
+    missing = f"this engine has no image {image}: stages broker and e2e tag it; run ./clawfactory test e2e images"
     assert docker("image", "inspect", image).returncode == 0, missing
     return image
 

@@ -23,19 +23,20 @@ STAGES: dict[str, Callable[[Path], list[Result]]] = {
     "engine": stages.engine,
     "lint": lambda _reports: lint.run(),
     "unit": stages.unit,
+    "broker": stages.broker,
     "e2e": stages.e2e,
     "images": stages.images,
     "molecule": stages.molecule,
 }
-#: Each phase is lanes that run beside one another. The attacks of `e2e` compare the whole engine before and after:
-#: nothing else may use it meanwhile. `images` and `molecule` work with the images that `e2e` has built.
+#: Each phase is lanes that run beside one another. The attacks of `broker` compare the whole engine before and after:
+#: nothing else may use it meanwhile. The later ones work with the images that it has built.
 PHASES = (
     (("engine",),),
-    (("e2e",), ("lint", "unit")),
-    (("images",), ("molecule",)),
+    (("broker",), ("lint", "unit")),
+    (("e2e",), ("molecule", "images")),
 )
 FAST = ("lint", "unit")
-NEED_ENGINE = ("e2e", "images", "molecule")
+NEED_ENGINE = ("broker", "e2e", "images", "molecule")
 
 
 def select(wanted: Sequence[str], fast: bool) -> list[str]:

@@ -16,6 +16,7 @@ _MOLECULE_CONFIG = ".config/molecule/config.yml"
 _UNIT_LIMIT = 900.0
 _ENGINE_LIMIT = 900.0
 _SCENARIO_LIMIT = 1800.0
+_BROKER_LIMIT = 1800.0
 _E2E_LIMIT = 3000.0
 _IMAGES_LIMIT = 1800.0
 
@@ -79,13 +80,20 @@ def _scenario(name: str, reports: Path) -> Result:
     return scenario_result(name, finished.exit_code, finished.lines, report, finished.seconds)
 
 
+def _as_root(stage: str, directory: str, reports: Path, limit: float) -> list[Result]:
+    return [_pytest(stage, directory, reports, limit, as_root({"CLAWFACTORY_REPORT_DIR": str(reports)}))]
+
+
+def broker(reports: Path) -> list[Result]:
+    """Attacks on the broker, with the engine compared before and after."""
+    return _as_root("broker", "tests/broker", reports, _BROKER_LIMIT)
+
+
 def e2e(reports: Path) -> list[Result]:
     """Tests with real bots on this machine's engine."""
-    return [_pytest("e2e", "tests/e2e", reports, _E2E_LIMIT, as_root({"CLAWFACTORY_REPORT_DIR": str(reports)}))]
+    return _as_root("e2e", "tests/e2e", reports, _E2E_LIMIT)
 
 
 def images(reports: Path) -> list[Result]:
     """Tests of the images, without a bot."""
-    return [
-        _pytest("images", "tests/images", reports, _IMAGES_LIMIT, as_root({"CLAWFACTORY_REPORT_DIR": str(reports)}))
-    ]
+    return _as_root("images", "tests/images", reports, _IMAGES_LIMIT)

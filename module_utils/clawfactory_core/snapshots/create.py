@@ -29,6 +29,7 @@ from .rules import Rules
 __all__ = ["Limits", "Progress", "SnapshotPlan", "SnapshotRequest", "SnapshotResult", "apply_snapshot", "plan_snapshot"]
 
 _LOCK = ".lock"
+_PATIENCE = 2.0  # seconds
 _MAX_LOCK_TEXT = 200
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -92,14 +93,12 @@ def _locked(request: SnapshotRequest) -> Iterator[int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(request.directory / _LOCK, flags, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _lock_soon(descriptor):
             since = os.pread(descriptor, _MAX_LOCK_TEXT, 0).decode("ascii", "replace")
             since = since if since.isprintable() else "?"
             raise Conflict(
                 f"another snapshot of {request.bot} is being made (since {since or 'just now'}); wait for it"
-            ) from error
+            )
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             raise Conflict(f"{request.directory / _LOCK} is not a lock file; remove it")
@@ -109,6 +108,20 @@ def _locked(request: SnapshotRequest) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock_soon(descriptor: int) -> bool:
+    """Take the lock; processes of a run that was killed hold it until they are gone, which takes a moment."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def _sweep(directory: Path, index: Path) -> None:

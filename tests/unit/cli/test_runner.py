@@ -129,7 +129,7 @@ def test_summary_ends_with_the_line_that_ci_reads():
 @pytest.mark.parametrize(
     ("wanted", "fast", "selected"),
     [
-        ([], False, ["engine", "lint", "unit", "e2e", "images", "molecule"]),
+        ([], False, ["engine", "lint", "unit", "broker", "e2e", "images", "molecule"]),
         ([], True, ["lint", "unit"]),
         (["e2e", "lint"], False, ["engine", "lint", "e2e"]),
         (["unit"], False, ["unit"]),
@@ -165,15 +165,15 @@ def test_later_stages_run_after_a_failure(staged, capsys):
     assert runner.main([]) == 1
     assert sorted(ran) == sorted(runner.STAGES)
     assert ran[0] == "engine"
-    assert {*ran[1:4]} == {"e2e", "lint", "unit"}
-    assert capsys.readouterr().out.endswith("\n6 passed, 2 failed, 0 skipped\n")
+    assert {*ran[1:4]} == {"broker", "lint", "unit"}
+    assert capsys.readouterr().out.endswith("\n7 passed, 2 failed, 0 skipped\n")
 
 
 def test_without_an_engine_its_stages_fail_and_do_not_run(staged, capsys):
     ran = staged({"engine": Count(failed=1)})
     assert runner.main([]) == 1
     assert ran == ["engine", "lint", "unit"]
-    assert capsys.readouterr().out.endswith("\n2 passed, 4 failed, 0 skipped\n")
+    assert capsys.readouterr().out.endswith("\n2 passed, 5 failed, 0 skipped\n")
 
 
 def test_every_stage_is_in_one_phase():
