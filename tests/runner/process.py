@@ -22,6 +22,8 @@ _TIMED_OUT = 124
 
 _LABEL: ContextVar[str] = ContextVar("label", default="")
 _RUNNING: dict[subprocess.Popen[str], bool] = {}
+_ENDING = threading.Event()
+_INTERRUPTED = 130
 
 
 @contextmanager
@@ -35,7 +37,8 @@ def labelled(label: str) -> Iterator[None]:
 
 
 def end_all() -> None:
-    """Ask every command that runs, in whatever thread, to end."""
+    """Ask every command that runs, in whatever thread, to end; none is started any more."""
+    _ENDING.set()
     for process, own_session in list(_RUNNING.items()):
         _end(process, own_session, signal.SIGTERM)
 
@@ -88,6 +91,8 @@ def stream(
     :param collect: return its output lines as well; standard error is part of them.
     :param errors_only: show nothing but its standard error.
     """
+    if _ENDING.is_set():
+        return Finished(_INTERRUPTED, 0.0)
     label = f"{_LABEL.get()} | " if _LABEL.get() else ""
     print(f"{label}-- {shlex.join(command)}", flush=True)
     # On a terminal it stays in our session, where sudo can ask; elsewhere nothing asks, and all of it can be ended.

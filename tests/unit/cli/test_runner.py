@@ -191,6 +191,7 @@ def test_lines_of_commands_that_run_beside_others_are_labelled(capfd):
 
 def test_commands_of_other_threads_are_ended_on_an_interrupt(monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.setattr(process, "_ENDING", threading.Event())
     finished = []
     thread = threading.Thread(target=lambda: finished.append(process.stream(["sleep", "60"], limit=120)))
     thread.start()
@@ -201,6 +202,7 @@ def test_commands_of_other_threads_are_ended_on_an_interrupt(monkeypatch):
     process.end_all()
     thread.join(20)
     assert [each.exit_code for each in finished] == [-15]
+    assert process.stream(["true"], limit=60).exit_code != 0, "nothing is started after that"
 
 
 def test_all_passed_is_success_and_nothing_passed_is_not(staged):
