@@ -33,12 +33,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "module_utils"), str(ROOT / "bench")]
 
-from clawfactory_core.snapshots.create import Limits, SnapshotRequest, apply_snapshot  # noqa: E402
-from clawfactory_core.snapshots.verify import verify_snapshot  # noqa: E402
 from make_state import make, mutate  # noqa: E402
 
 from clawfactory_core.adapters.age import make_key_pair  # noqa: E402
 from clawfactory_core.snapshots import chains, restore  # noqa: E402
+from clawfactory_core.snapshots.create import Limits, SnapshotRequest, apply_snapshot  # noqa: E402
+from clawfactory_core.snapshots.verify import verify_snapshot  # noqa: E402
 
 PROGRAMS = ("age", "age-keygen", "zstd", "tar", "restic", "borg")
 BOT = "bench"

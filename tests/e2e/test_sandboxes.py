@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.bots import Bot, engine
+from tests.support.model_server import GIVEN
 from tests.support.playbooks import ansible_playbook
 from tests.support.polling import wait_for
 
@@ -195,6 +196,20 @@ class TestScopes:
         # Its parent hears of it and may run the same; what counts is that the child had a sandbox to itself.
         wait_for("the sub-agent's proof", lambda: any(":subagent:" in key for key in keys()), 120)
         assert len(keys()) == len(set(keys()))
+
+    def test_sub_agent_reads_what_it_was_given_and_cannot_change_it(self, second: Bot) -> None:
+        there = "/openclaw/attachments/*"
+        second.chat(
+            f"SPAWN with a file: {{ cat {there}/given.txt; touch {there}/x && echo written; }} > /workspace/given"
+        )
+        directory = second.root / "bot_repos" / second.name / "state/sandboxes"
+
+        def proofs() -> list[str]:
+            return [proof.read_text() for proof in directory.glob("*/given")]
+
+        # Its parent hears of it and may run the same, without the file.
+        wait_for("what it was given", lambda: GIVEN["content"] in proofs(), 120)
+        assert "written" not in "".join(proofs())
 
     def test_without_access_the_workspace_is_not_there(self, second: Bot) -> None:
         (second.root / "bot_repos" / second.name / "state/workspace/only-the-gateways").write_text("x")

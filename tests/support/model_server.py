@@ -5,7 +5,8 @@ No model provider is reachable from a test machine, and no test may depend on wh
 
 - ``RUN: <command>`` in the last user message: first a call of the tool ``exec`` with that command, and once the
   tool's result is in the conversation, that result as text.
-- ``SPAWN: <command>``: a sub-agent (tool ``sessions_spawn``) whose task is to run that command.
+- ``SPAWN: <command>``: a sub-agent (tool ``sessions_spawn``) whose task is to run that command;
+  ``SPAWN with a file: <command>`` also gives it a file.
 - anything else: ``ECHO: <the message>``.
 
 ``GET /requests`` returns what was asked so far (peer address, whether the key was right, headers of proxies on
@@ -31,7 +32,9 @@ from typing import Any
 
 MODEL = "parrot"
 _RUN = re.compile(r"RUN: *(?P<command>.+)")
-_SPAWN = re.compile(r"SPAWN: *(?P<command>.+)")
+_SPAWN = re.compile(r"SPAWN(?P<given> with a file)?: *(?P<command>.+)")
+#: What ``SPAWN with a file`` gives the sub-agent.
+GIVEN = {"name": "given.txt", "content": "given to the sub-agent"}
 _PROXY_HEADERS = ("via", "x-forwarded-for", "forwarded")
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 # OpenClaw adds messages of its own in the role of the user; what the user wrote stands before them.
@@ -66,13 +69,14 @@ def answer(messages: list[Message]) -> Message:
     if results:
         return {"role": "assistant", "content": results[-1]}
     if wanted := _SPAWN.search(asked):
-        return _call("sessions_spawn", {"task": f"RUN: {wanted['command'].strip()}"}, len(messages))
+        attachments = {"attachments": [GIVEN]} if wanted["given"] else {}
+        return _call("sessions_spawn", {"task": f"RUN: {wanted['command'].strip()}", **attachments}, len(messages))
     if wanted := _RUN.search(asked):
         return _call("exec", {"command": wanted["command"].strip()}, len(messages))
     return {"role": "assistant", "content": f"ECHO: {asked}"}
 
 
-def _call(tool: str, arguments: dict[str, str], number: int) -> Message:
+def _call(tool: str, arguments: dict[str, Any], number: int) -> Message:
     function = {"name": tool, "arguments": json.dumps(arguments)}
     call = {"id": f"call_{number}", "type": "function", "function": function}
     return {"role": "assistant", "content": None, "tool_calls": [call]}
