@@ -45,7 +45,7 @@ class Generator:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311 - made-up data
         # The vocabulary does not depend on the seed.
-        words = random.Random(99)  # noqa: S311
+        words = random.Random(99)  # noqa: S311 - made-up data
         syllables = [c + v for c in "bcdfghklmnprstvz" for v in ("a", "e", "i", "o", "u", "an", "er", "is")]
         self._words = ["".join(words.choices(syllables, k=words.choice((1, 2, 2, 3, 3, 4)))) for _ in range(12000)]
         self._weights = list(itertools.accumulate(1 / (index + 2.7) for index in range(len(self._words))))

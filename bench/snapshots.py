@@ -33,6 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "module_utils"), str(ROOT / "bench")]
 
+# Found by the paths above, so they come after them.
 from make_state import make, mutate  # noqa: E402
 
 from clawfactory_core.adapters.age import make_key_pair  # noqa: E402
