@@ -1,0 +1,1 @@
+"""Promotion: the bot proposes, a human decides, Git is the record."""
