@@ -1,1 +1,1 @@
-"""Promotion: the bot proposes, a human decides, Git is the record."""
+"""What a bot proposes, what of it may become approved, and how it does; docs/promotion.md says it in words."""
