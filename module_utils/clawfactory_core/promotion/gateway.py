@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 
 class GatewayControl(Protocol):
@@ -24,10 +24,10 @@ class GatewayControl(Protocol):
         :raises CoreError: the engine refuses.
         """
 
-    def recreate(self, definition: Mapping[str, Any], *, start: bool) -> None:
-        """Stop it, end the bot's sandboxes, and make it anew.
+    def recreate(self, entries: Iterable[Mapping[str, str]], *, start: bool) -> None:
+        """Stop it, end the bot's sandboxes, and make it anew with other approved entries mounted.
 
-        :param definition: the role's ``host_container`` with the mounts that are wanted.
+        :param entries: ``{name, kind}``, as :func:`..workspace.workspace_entries` gives them.
         :param start: whether it is to run after that.
         :raises CoreError: the engine refuses; if the new one could not be made, the old one is still there.
         """

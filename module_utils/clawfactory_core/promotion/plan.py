@@ -1,12 +1,27 @@
-"""What a promotion would do; reads only, apart from what it fetches into the bot's own repository."""
+"""What a promotion or a rollback would do; reads only, apart from what it fetches into the bot's own repository."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .state import BotPromotion
+from ..adapters.git_repo import run_git
+from ..errors import Conflict, InvalidInput
+from ..machine import commit as commit_of
+from ..workspace import workspace_entries
+from . import repository
+from .merging import merged_tree
+from .names import FETCHED, check_proposal_name, check_sha
+from .records import SOURCES, read_denials, read_history, was_approved
+from .state import BotPromotion, load
+from .tree_rules import TreeEntry, TreeLimits, check_tree, read_tree
+
+_MAX_ACTOR = 100
+_SHOWN = 10
+#: Sources that hear of merges later than they happen, perhaps in another order.
+_LATE = ("webhook", "polling")
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,9 @@ class PromotionRequest:
 class PromotionPlan:
     """What would be done.
 
-    :param current: commit that is approved, ``target`` what it is to become (for a proposal the commit it is at).
+    :param current: commit that is approved.
+    :param target: what it is to become; for a proposal the tree that the merge would have.
+    :param proposal_commit: where the proposal is that would be merged first, empty without.
     :param entries: ``{name, kind}`` of the new tree's top-level workspace entries.
     :param added: names of entries that come, ``removed`` of those that go.
     :param recreate: the set of entries changes, so the gateway has to be made anew.
@@ -52,6 +69,7 @@ class PromotionPlan:
     bot: BotPromotion
     current: str
     target: str
+    proposal_commit: str
     entries: tuple[dict[str, str], ...]
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -62,13 +80,14 @@ class PromotionPlan:
     @property
     def changed(self) -> bool:
         """Whether anything would be done."""
-        return self.current != self.target or bool(self.request.proposal)
+        return self.current != self.target
 
     def to_dict(self) -> dict[str, Any]:
         """For an answer: plain data, without the diff."""
         return {
             "current": self.current,
             "target": self.target,
+            "proposal_commit": self.proposal_commit,
             "changed": self.changed,
             "added": list(self.added),
             "removed": list(self.removed),
@@ -80,9 +99,204 @@ class PromotionPlan:
 def plan_promotion(request: PromotionRequest) -> PromotionPlan:
     """What a promotion, or a rollback, would do.
 
-    :raises InvalidInput: a value is refused, or the commit is not in the repository or not on its branch.
-    :raises Conflict: the bot is locked, approved is not as it was promoted, the proposal is denied, is at another commit
-        than expected or conflicts, or the delivery was seen before.
+    :raises InvalidInput: a value is refused, or the commit is not in the repository, not on its branch, or has a tree
+        that may not be approved.
+    :raises Conflict: the bot is locked, approved is not as it was promoted, the proposal is denied, is at another
+        commit than expected or conflicts, or the delivery was seen before.
     :raises CoreError: the repository or the remote cannot be read.
     """
-    raise NotImplementedError
+    bot = load(request.root, request.bot)
+    _check_request(bot, request)
+    # A rollback is the way out where somebody changed the approved tree.
+    current = commit_of(bot.approved) if request.rollback else check_approved(bot)
+    proposal_commit = ""
+    if request.proposal:
+        proposal_commit, target = _merged(bot, request)
+    elif request.rollback:
+        target = _earlier(bot, request.sha, current)
+    else:
+        target = _newer(bot, request, current)
+    plan = compare(request, bot, current, target, proposal_commit)
+    if not plan.changed:
+        return plan
+    statistics, text = _change(bot, current, target)
+    return PromotionPlan(**{**vars(plan), "statistics": statistics, "diff": text})
+
+
+def compare(
+    request: PromotionRequest, bot: BotPromotion, current: str, target: str, proposal_commit: str = ""
+) -> PromotionPlan:
+    """A plan without the change as git shows it.
+
+    :raises InvalidInput: the target's tree may not be approved.
+    """
+    before = workspace_entries(bot.approved)
+    after = before if current == target else entries_of(_checked_tree(bot, target))
+    known = {(entry["name"], entry["kind"]) for entry in before}
+    wanted = {(entry["name"], entry["kind"]) for entry in after}
+    return PromotionPlan(
+        request,
+        bot,
+        current,
+        target,
+        proposal_commit,
+        entries=tuple(after),
+        added=tuple(sorted(name for name, _ in wanted - known)),
+        removed=tuple(sorted(name for name, _ in known - wanted)),
+        recreate=known != wanted,
+    )
+
+
+def refuse_locked(bot: BotPromotion) -> None:
+    """:raises Conflict: the bot is locked."""
+    if os.path.lexists(bot.lockfile):
+        raise Conflict(f"{bot.bot} is locked, {bot.lockfile} says why; run 'clawfactory unlock' first")
+
+
+def check_approved(bot: BotPromotion) -> str:
+    """The commit that is approved, if its tree is as it was promoted.
+
+    :raises Conflict: it is not, or the repository does not know it.
+    """
+    current = commit_of(bot.approved)
+    if not current:
+        raise Conflict(f"{bot.approved} is no checkout; run: ansible-playbook site.yml -l {bot.bot}")
+    if not repository.contains(bot.origin, bot.uid, current):
+        raise Conflict(
+            f"{bot.approved} is at {current}, which is not on the branch in {bot.origin}; see who put it there, "
+            "and name a commit that was approved before to playbooks/rollback.yml"
+        )
+    changed = drift(bot)
+    if changed:
+        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        raise Conflict(
+            f"{bot.approved} is not as it was promoted: {', '.join(changed[:_SHOWN])}{more}; see who changed it, and "
+            f"undo it with: git -C {bot.approved} reset --hard, and git clean -xd"
+        )
+    return current
+
+
+def drift(bot: BotPromotion) -> list[str]:
+    """Paths of the approved tree that are not as they were promoted.
+
+    :raises CoreError: git cannot tell.
+    """
+    options = (
+        "--no-optional-locks",
+        "status",
+        "--porcelain=v1",
+        "-z",
+        "--untracked-files=all",
+        "--ignored=traditional",
+    )
+    listed = run_git(bot.approved, *options, "--no-renames", uid=bot.uid)
+    return sorted(entry[3:] for entry in listed.split("\0") if len(entry) > 3)
+
+
+def limits_of(bot: BotPromotion) -> TreeLimits:
+    """Limits of a tree, as the role settled them.
+
+    :raises InvalidInput: it names one that does not exist.
+    """
+    try:
+        return TreeLimits(**bot.settings.limits)
+    except TypeError as error:
+        raise InvalidInput(f"{bot.bot}: promotion_limits: {error}; correct it and run site.yml -l {bot.bot}") from error
+
+
+def entries_of(tree: list[TreeEntry]) -> list[dict[str, str]]:
+    """Top-level entries of the workspace, as :func:`..workspace.workspace_entries` finds them in a checkout."""
+    found = []
+    for entry in tree:
+        parts = entry.path.split(b"/")
+        if len(parts) == 2 and parts[0] == b"workspace":
+            kind = "directory" if entry.kind == "tree" else "file"
+            found.append({"name": parts[1].decode(), "kind": kind})
+    return sorted(found, key=lambda entry: entry["name"])
+
+
+def _checked_tree(bot: BotPromotion, target: str) -> list[TreeEntry]:
+    tree = read_tree(bot.origin, target, bot.uid)
+    problems = check_tree(tree, limits_of(bot))
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        shown = "; ".join(str(problem) for problem in problems[:_SHOWN])
+        raise InvalidInput(f"{target} may not be approved: {shown}{more}; correct it in a new commit")
+    return tree
+
+
+def _check_request(bot: BotPromotion, request: PromotionRequest) -> None:
+    if request.source not in SOURCES:
+        raise InvalidInput(f"source {request.source!r} is unknown; known are {', '.join(SOURCES)}")
+    if not request.actor or len(request.actor) > _MAX_ACTOR or not request.actor.isprintable():
+        raise InvalidInput(
+            f"actor {request.actor[:_MAX_ACTOR]!r} is no name; give 1 to {_MAX_ACTOR} printable characters"
+        )
+    if request.proposal and (request.sha or request.rollback):
+        raise InvalidInput("a proposal and a commit, or a rollback, exclude each other; name one of them")
+    for sha in (request.sha, request.expected):
+        if sha:
+            check_sha(sha)
+    refuse_locked(bot)
+    if request.delivery and any(entry.delivery == request.delivery for entry in read_history(bot)):
+        raise Conflict(f"delivery {request.delivery} was seen before; nothing is done a second time")
+
+
+def _newer(bot: BotPromotion, request: PromotionRequest, current: str) -> str:
+    known = bool(request.sha) and repository.contains(bot.origin, bot.uid, request.sha)
+    if bot.settings.remote.url and not known:
+        repository.fetch_remote(bot.origin, bot.uid, bot.remote)
+    target = request.sha or repository.main_commit(bot.origin, bot.uid)
+    if request.sha and not repository.contains(bot.origin, bot.uid, target):
+        where = (
+            f"branch {bot.settings.remote.branch} of the remote" if bot.settings.remote.url else f"main of {bot.origin}"
+        )
+        raise InvalidInput(f"commit {target} is not on {where}; merge it there first, or name another one")
+    if request.source in _LATE and _is_behind(bot, target, current):
+        return current
+    return target
+
+
+def _is_behind(bot: BotPromotion, target: str, current: str) -> bool:
+    return run_git(bot.origin, "rev-list", "--max-count=1", f"{current}..{target}", "--", uid=bot.uid).strip() == ""
+
+
+def _earlier(bot: BotPromotion, sha: str, current: str) -> str:
+    if not sha:
+        done = (entry for entry in read_history(bot) if entry.result == "promoted" and not entry.rollback)
+        sha = next((entry.from_commit for entry in done if entry.to_commit == current), "")
+        if not sha:
+            raise InvalidInput(f"{bot.bot}: nothing was approved before {current}; name a commit that was")
+    if not was_approved(bot, sha):
+        raise InvalidInput(f"commit {sha} was never approved for {bot.bot}; promote it, or name one of its history")
+    return repository.resolve_commit(bot.origin, bot.uid, sha)
+
+
+def _merged(bot: BotPromotion, request: PromotionRequest) -> tuple[str, str]:
+    """Commit of the proposal, and the tree that its merge would have."""
+    name = check_proposal_name(request.proposal)
+    if bot.settings.remote.url:
+        raise Conflict(
+            f"{bot.bot} has a remote, which is the authority; merge proposal/{name} into {bot.settings.remote.branch} "
+            "there, and promote that"
+        )
+    if name in read_denials(bot):
+        raise Conflict(f"proposal/{name} is denied ({read_denials(bot)[name].reason}); reopen it first")
+    found = repository.fetch_proposals(bot.origin, bot.proposals, bot.uid)
+    if name not in found:
+        raise InvalidInput(f"{bot.bot} has no proposal/{name}; it has {', '.join(sorted(found)) or 'none'}")
+    commit = repository.resolve_commit(bot.origin, bot.uid, FETCHED + name)
+    if request.expected and commit != request.expected:
+        raise Conflict(f"proposal/{name} is at {commit} now, not at {request.expected}; look at it again")
+    return commit, merged_tree(bot.origin, bot.uid, name, commit)
+
+
+def _change(bot: BotPromotion, current: str, target: str) -> tuple[dict[str, int], str]:
+    listed = run_git(bot.origin, "diff", "--numstat", "--no-renames", "-z", current, target, "--", uid=bot.uid)
+    rows = [row.split("\t") for row in listed.split("\0") if row]
+    statistics = {
+        "files": len(rows),
+        "added": sum(int(row[0]) for row in rows if row[0] != "-"),
+        "removed": sum(int(row[1]) for row in rows if row[1] != "-"),
+    }
+    return statistics, repository.diff(bot.origin, bot.uid, current, target)

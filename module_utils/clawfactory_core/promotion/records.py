@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import Conflict, InvalidInput
 from ..files import write_atomic
-from .state import BotPromotion, now
+from .state import BotPromotion
 
 SOURCES = ("webhook", "dashboard", "playbook", "polling")
 RESULTS = ("promoted", "failed", "restored")
@@ -22,6 +22,7 @@ _MAX_HISTORY = 64 << 20
 class HistoryEntry:
     """One promotion or rollback that ended.
 
+    :param id: of the promotion, random.
     :param time: ISO 8601, UTC.
     :param actor: who decided.
     :param source: one of :data:`SOURCES`.
@@ -33,6 +34,7 @@ class HistoryEntry:
     :param rollback: whether this went back.
     """
 
+    id: str
     time: str
     actor: str
     source: str
@@ -84,7 +86,7 @@ def append_history(bot: BotPromotion, entry: HistoryEntry) -> None:
         raise InvalidInput(f"source {entry.source!r} and result {entry.result!r}: known are {SOURCES} and {RESULTS}")
     kept = [entry, *read_history(bot)][: max(bot.settings.keep_history, 1)]
     text = "".join(json.dumps(asdict(one), ensure_ascii=True) + "\n" for one in reversed(kept))
-    write_atomic(bot.directory / "history.jsonl", text.encode(), mode=0o640, owner=_root(), group=bot.uid)
+    write_shown(bot, bot.directory / "history.jsonl", text)
 
 
 def was_approved(bot: BotPromotion, commit: str) -> bool:
@@ -109,10 +111,8 @@ def write_denial(bot: BotPromotion, denial: Denial) -> None:
     """Record a denial; the caller holds :func:`.state.promotion_lock` and has checked the name."""
     text = json.dumps(asdict(denial), indent=2) + "\n"
     directory = bot.directory / "denied"
-    if not directory.is_dir():
-        directory.mkdir(mode=0o750)
-        os.chown(directory, _root(), bot.uid if os.geteuid() == 0 else -1)
-    write_atomic(directory / f"{denial.name}.json", text.encode(), mode=0o640, owner=_root(), group=bot.uid)
+    directory.mkdir(mode=0o750, exist_ok=True)
+    write_shown(bot, directory / f"{denial.name}.json", text)
 
 
 def remove_denial(bot: BotPromotion, name: str) -> bool:
@@ -127,8 +127,10 @@ def remove_denial(bot: BotPromotion, name: str) -> bool:
     return True
 
 
-def _root() -> int:
-    return os.geteuid()
+def write_shown(bot: BotPromotion, path: Path, text: str) -> None:
+    """Write a file that the controller may read; it is on disk when this returns."""
+    group = bot.uid if os.geteuid() == 0 else None
+    write_atomic(path, text.encode(), mode=0o640, owner=os.geteuid(), group=group)
 
 
 def _parse(kind: type[Any], text: str) -> Any:

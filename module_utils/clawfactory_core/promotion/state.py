@@ -14,13 +14,15 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from ..allocation import describe, read_allocations
 from ..errors import Conflict, InvalidInput
 from ..names import check_bot_name
+from ..secrets import read_env
+from .repository import Remote
 
 SCHEMA = 1
 _MAX_LOCK_TEXT = 200
@@ -28,23 +30,10 @@ _ANY_POOL = "10.0.0.0/8"
 
 
 @dataclass(frozen=True)
-class Remote:
-    """The bot's repository elsewhere.
-
-    :param url: without a login; empty works offline.
-    :param branch: what is promoted from.
-    :param user: name that goes with the credential, where the server wants one.
-    """
-
-    url: str = ""
-    branch: str = "main"
-    user: str = ""
-
-
-@dataclass(frozen=True)
 class PromotionSettings:
     """What role ``promotion`` settled for a bot.
 
+    :param remote: without its token; an empty URL works offline.
     :param ready_seconds: until a restarted gateway has to answer.
     :param stop_seconds: that a gateway gets to end before it is killed.
     :param snapshot: make a snapshot before each promotion.
@@ -52,7 +41,7 @@ class PromotionSettings:
     :param limits: of a promoted tree, names as in :class:`.tree_rules.TreeLimits`.
     """
 
-    remote: Remote = field(default_factory=Remote)
+    remote: Remote = field(default_factory=lambda: Remote(""))
     ready_seconds: int = 180
     stop_seconds: int = 20
     snapshot: bool = True
@@ -122,8 +111,17 @@ class BotPromotion:
 
     @property
     def audit(self) -> Path:
-        """Log of decisions. Its directory is root's: that of the broker's log is the broker's, which could replace it."""
-        return self.root / "audit" / f"{self.bot}.authority.jsonl"
+        """Log of decisions. Not beside the broker's log: that directory is the broker's, which could replace it."""
+        return self.root / "audit" / f"{self.bot}.jsonl"
+
+    @property
+    def remote(self) -> Remote:
+        """The remote with its token, which the machine keeps in the bot's ``controller.env``.
+
+        :raises InvalidInput: that file is damaged.
+        """
+        held = read_env(self.root / "secrets" / self.bot / "controller.env")
+        return replace(self.settings.remote, token=held.get("CONTROLLER_REMOTE_TOKEN", ""))
 
     @property
     def fingerprints(self) -> Path:
@@ -168,11 +166,11 @@ def read_settings(root: Path, bot: str) -> PromotionSettings:
     try:
         if found.pop("schema") != SCHEMA:
             raise ValueError(f"schema is not {SCHEMA}")
-        remote = Remote(**{name: str(value) for name, value in found.pop("remote").items()})
+        remote = Remote(**{name: str(found["remote"].pop(name)) for name in ("url", "branch", "user")})
         numbers = {name: int(found.pop(name)) for name in ("ready_seconds", "stop_seconds", "keep_history")}
         limits = {str(name): int(value) for name, value in found.pop("limits").items()}
         snapshot = found.pop("snapshot")
-        if found or not isinstance(snapshot, bool):
+        if found.pop("remote") or found or not isinstance(snapshot, bool):
             raise ValueError(f"snapshot is {snapshot!r}, besides there is {sorted(found)}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{path} lacks something or has it in another form ({error!r}); {again}") from None
