@@ -93,19 +93,6 @@ def _wanted_ports(bot: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     return ports
 
 
-def workspace_mounts(entries: list[dict[str, str]], approved: str, workspace: str) -> list[dict[str, Any]]:
-    """Read-only binds of the approved workspace's top-level entries over the live workspace."""
-    return [
-        {
-            "source": f"{approved}/workspace/{entry['name']}",
-            "target": f"{workspace}/{entry['name']}",
-            "type": "bind",
-            "read_only": True,
-        }
-        for entry in entries
-    ]
-
-
 def rendered_is_current(files: list[Mapping[str, Any]], rendered: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the machine has every file exactly so, by what ``clawfactory_machine_info`` saw of it.
 
@@ -159,7 +146,7 @@ class FilterModule:
         return {
             "clawfactory_image_reference": image_reference,
             "clawfactory_place": place,
-            "clawfactory_workspace_mounts": workspace_mounts,
+            "clawfactory_workspace_mounts": container.entry_mounts,
             "clawfactory_missing_networks": missing_networks,
             "clawfactory_rendered_is_current": rendered_is_current,
             "clawfactory_image": image_with_reference,

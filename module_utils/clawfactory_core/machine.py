@@ -184,6 +184,7 @@ def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
 
 _RENDERED = (
     "egress/*/*.conf", "proxy/*/*.conf", "broker/*/broker.json", "bot_repos/*/config/openclaw.json", "snapshots/*.json",
+    "promotion/*/settings.json", "promotion/*/gateway.json",
 )  # fmt: skip
 _RENDERED_ELSEWHERE = ("systemd/system/clawfactory-snapshot-*", "cron.d/clawfactory-snapshot-*")
 

@@ -6,17 +6,19 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from ..adapters.gateway_container import GatewayContainer
+from ..adapters.git_repo import run_git
 from ..errors import Conflict, CoreError
+from ..machine import commit as commit_of
 from ..snapshots.progress import Progress
 from . import repository
 from .gateway import GatewayControl
-from .journal import Journal, read_journal
-from .plan import PromotionPlan, check_approved, compare, refuse_locked
-from .state import BotPromotion, load, now, promotion_lock
-from .steps import Report, Steps
+from .journal import Journal
+from .names import check_proposal_name
+from .plan import PromotionPlan, compare
+from .recovery import finish, gateway_of, recover, resume
+from .state import now, promotion_lock, refuse_locked
+from .steps import Steps
 
 __all__ = ["PromotionResult", "apply_promotion", "gateway_of", "resume"]
 
@@ -42,18 +44,6 @@ class PromotionResult:
     seconds: float = 0.0
 
 
-def gateway_of(bot: BotPromotion) -> GatewayContainer:
-    """The bot's gateway on this machine's engine."""
-    return GatewayContainer(
-        bot.bot,
-        definition=bot.directory / "gateway.json",
-        approved=bot.approved,
-        lockfile=bot.lockfile,
-        port=bot.gateway_port,
-        stop_seconds=bot.settings.stop_seconds,
-    )
-
-
 def apply_promotion(
     plan: PromotionPlan,
     progress: Callable[[Progress], None] | None = None,
@@ -71,7 +61,7 @@ def apply_promotion(
     control = gateway or gateway_of(bot)
     what = f"a {'rollback' if request.rollback else 'promotion'} by {request.actor}"
     with promotion_lock(bot, what, request.wait_seconds):
-        _recover(bot, control, progress)
+        recover(bot, control, progress)
         fresh = _again(plan)
         if not fresh.changed:
             return PromotionResult("unchanged", fresh.current, fresh.target, seconds=_since(began))
@@ -100,19 +90,6 @@ def apply_promotion(
     )
 
 
-def resume(root: Path, bot: str, gateway: GatewayControl | None = None, *, wait_seconds: float = 0.0) -> str:
-    """Finish or undo what a crash left.
-
-    :param wait_seconds: for a promotion that goes on.
-    :returns: ``nothing``, ``finished`` or ``undone``.
-    :raises Conflict: a promotion goes on, or the journal is damaged.
-    :raises CoreError: the gateway could not be started; call again.
-    """
-    found = load(root, bot)
-    with promotion_lock(found, "the end of an interrupted promotion", wait_seconds):
-        return _recover(found, gateway or gateway_of(found), None)
-
-
 def _carry_out(steps: Steps, entries: list[dict[str, str]]) -> Journal:
     try:
         steps.prepare(entries)
@@ -124,50 +101,23 @@ def _carry_out(steps: Steps, entries: list[dict[str, str]]) -> Journal:
             f"{steps.bot.bot}: the promotion could not be prepared: {error}; nothing has changed"
         ) from error
     steps.switch()
-    return _start(steps)
-
-
-def _start(steps: Steps) -> Journal:
-    """From the exchange on: the gateway gets ready with the new tree, or gets the old one back."""
-    try:
-        steps.start()
-    except (CoreError, OSError) as error:
-        steps.restore(str(error))
-    else:
-        steps.keep()
-    return steps.journal
-
-
-def _recover(bot: BotPromotion, control: GatewayControl, report: Report | None) -> str:
-    journal = read_journal(bot)
-    if journal is None:
-        return "nothing"
-    steps = Steps(bot, control, journal, report)
-    stands = steps.settle()
-    if journal.phase in ("preparing", "switching") and stands == journal.from_commit:
-        steps.abandon("it was interrupted")
-        return "undone"
-    if journal.phase == "keeping":
-        steps.keep()
-        return "finished"
-    if journal.phase == "restoring" or stands == journal.from_commit:
-        steps.restore(journal.reason or "it was interrupted")
-        return "undone"
-    return "finished" if _start(steps).phase == "keeping" else "undone"
+    return finish(steps)
 
 
 def _again(plan: PromotionPlan) -> PromotionPlan:
     """The plan as things are now, with the proposal merged."""
     request, bot = plan.request, plan.bot
     refuse_locked(bot)
-    current = plan.current if request.rollback else check_approved(bot)
-    if request.proposal:
-        target = repository.merge(bot.origin, bot.uid, request.proposal, plan.proposal_commit, request.actor)
-    else:
-        target = plan.target
+    current = commit_of(bot.approved)
     if current != plan.current:
         raise Conflict(f"{bot.bot}: {current} was approved in the meantime, not {plan.current}; look at it again")
-    return compare(replace(request), bot, current, target, plan.proposal_commit)
+    if not request.proposal:
+        return plan
+    name = check_proposal_name(request.proposal)
+    target = repository.merge(bot.origin, bot.uid, name, plan.proposal_commit, request.actor)
+    if run_git(bot.origin, "rev-parse", f"{target}^{{tree}}", uid=bot.uid) == plan.target:
+        return replace(plan, target=target)
+    return compare(request, bot, current, target, plan.proposal_commit)
 
 
 def _since(began: float) -> float:

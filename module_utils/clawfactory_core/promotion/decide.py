@@ -53,6 +53,14 @@ def undeny(root: Path, bot: str, proposal: str, *, actor: str, source: str) -> b
         return remove_denial(found, name)
 
 
+def plan_reopening(root: Path, bot: str, proposal: str) -> Denial | None:
+    """The denial that would be taken back, ``None`` if there is none.
+
+    :raises InvalidInput: the name is not one of a proposal.
+    """
+    return read_denials(load(root, bot)).get(check_proposal_name(proposal))
+
+
 def _plan(bot: BotPromotion, proposal: str, reason: str, actor: str) -> tuple[Denial, Denial | None]:
     name = check_proposal_name(proposal)
     if not reason.strip() or len(reason) > MAX_REASON or not all(c.isprintable() or c == "\n" for c in reason):

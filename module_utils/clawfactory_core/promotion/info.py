@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,3 +52,29 @@ def promotion_info(root: Path, bot: str, *, history: int = _SHOWN_HISTORY) -> di
         "proposals": [asdict(proposal) for proposal in proposals],
         "history": [asdict(entry) for entry in read_history(found)[:history]],
     }
+
+
+def table(info: Mapping[str, Any]) -> list[str]:
+    """What :func:`promotion_info` found, as lines. Names and subjects are the bot's own words."""
+    place = f"{info['behind']} behind, {info['ahead']} ahead of" if info["on_main"] else "not on"
+    lines = [f"{info['bot']}: approved {info['approved'] or 'nothing'}, {place} {info['branch']} ({info['main']})"]
+    if info["locked"]:
+        lines.append("locked")
+    if info["running"]:
+        lines.append(f"a promotion goes on or was interrupted: {info['running']}")
+    lines += [f"not as it was promoted: {path}" for path in info["drift"]]
+    for proposal in info["proposals"]:
+        lines.append(
+            f"{proposal['state']:<7} proposal/{proposal['name']}  {proposal['commit'][:12]}  {proposal['time']}  "
+            f"{proposal['author']}  {proposal['files']} files, +{proposal['added']} -{proposal['removed']}, "
+            f"{proposal['bytes']} bytes  {proposal['subject']}"
+            + (f"  ({proposal['reason']})" if proposal["reason"] else "")
+        )
+    for entry in info["history"]:
+        what = "rollback" if entry["rollback"] else "promotion"
+        why = f": {entry['reason'].splitlines()[0]}" if entry["reason"] else ""
+        lines.append(
+            f"{entry['time']}  {what} by {entry['actor']} ({entry['source']})  "
+            f"{entry['from_commit'][:12]} -> {entry['to_commit'][:12]}  {entry['result']}{why}"
+        )
+    return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,13 @@ from ..errors import Conflict, InvalidInput
 from ..machine import commit as commit_of
 from ..workspace import workspace_entries
 from . import repository
+from .gateway import GatewayControl
+from .journal import read_journal
 from .merging import merged_tree
 from .names import FETCHED, check_proposal_name, check_sha
 from .records import SOURCES, read_denials, read_history, was_approved
-from .state import BotPromotion, load
+from .recovery import resume
+from .state import BotPromotion, load, refuse_locked
 from .tree_rules import TreeEntry, TreeLimits, check_tree, read_tree
 
 _MAX_ACTOR = 100
@@ -36,6 +38,7 @@ class PromotionRequest:
     :param expected: commit that the proposal must be at; empty for whatever it is at.
     :param delivery: number of the webhook's delivery; one that was seen before is refused.
     :param rollback: go back to a commit that was approved before.
+    :param check: only to look; what an interrupted promotion left stays as it is.
     :param wait_seconds: for another promotion of the bot to end.
     """
 
@@ -48,6 +51,7 @@ class PromotionRequest:
     expected: str = ""
     delivery: str = ""
     rollback: bool = False
+    check: bool = False
     wait_seconds: float = 30.0
 
 
@@ -96,9 +100,10 @@ class PromotionPlan:
         }
 
 
-def plan_promotion(request: PromotionRequest) -> PromotionPlan:
-    """What a promotion, or a rollback, would do.
+def plan_promotion(request: PromotionRequest, gateway: GatewayControl | None = None) -> PromotionPlan:
+    """What a promotion, or a rollback, would do. What an interrupted one left is brought to its end first.
 
+    :param gateway: ``None`` for the bot's container on this machine's engine.
     :raises InvalidInput: a value is refused, or the commit is not in the repository, not on its branch, or has a tree
         that may not be approved.
     :raises Conflict: the bot is locked, approved is not as it was promoted, the proposal is denied, is at another
@@ -107,6 +112,7 @@ def plan_promotion(request: PromotionRequest) -> PromotionPlan:
     """
     bot = load(request.root, request.bot)
     _check_request(bot, request)
+    _settle(bot, request, gateway)
     # A rollback is the way out where somebody changed the approved tree.
     current = commit_of(bot.approved) if request.rollback else check_approved(bot)
     proposal_commit = ""
@@ -145,12 +151,6 @@ def compare(
         removed=tuple(sorted(name for name, _ in known - wanted)),
         recreate=known != wanted,
     )
-
-
-def refuse_locked(bot: BotPromotion) -> None:
-    """:raises Conflict: the bot is locked."""
-    if os.path.lexists(bot.lockfile):
-        raise Conflict(f"{bot.bot} is locked, {bot.lockfile} says why; run 'clawfactory unlock' first")
 
 
 def check_approved(bot: BotPromotion) -> str:
@@ -240,6 +240,17 @@ def _check_request(bot: BotPromotion, request: PromotionRequest) -> None:
     refuse_locked(bot)
     if request.delivery and any(entry.delivery == request.delivery for entry in read_history(bot)):
         raise Conflict(f"delivery {request.delivery} was seen before; nothing is done a second time")
+
+
+def _settle(bot: BotPromotion, request: PromotionRequest, gateway: GatewayControl | None) -> None:
+    journal = read_journal(bot)
+    if journal is not None and request.check:
+        raise Conflict(
+            f"a promotion of {bot.bot} to {journal.to_commit} goes on, or was interrupted ({journal.phase}); wait for "
+            "it, or run without --check, which brings it to its end first"
+        )
+    if journal is not None:
+        resume(request.root, request.bot, gateway, wait_seconds=request.wait_seconds)
 
 
 def _newer(bot: BotPromotion, request: PromotionRequest, current: str) -> str:

@@ -145,6 +145,12 @@ def load(root: Path, bot: str) -> BotPromotion:
     return BotPromotion(root, bot, *uids, int(described["gateway_port"]), settings)
 
 
+def refuse_locked(bot: BotPromotion) -> None:
+    """:raises Conflict: the bot is locked."""
+    if os.path.lexists(bot.lockfile):
+        raise Conflict(f"{bot.bot} is locked, {bot.lockfile} says why; run 'clawfactory unlock' first")
+
+
 def settings_path(root: Path, bot: str) -> Path:
     """Where a bot's settings are."""
     return root / "promotion" / bot / "settings.json"

@@ -19,9 +19,8 @@ from . import repository, switch
 from .events import audit, last_words
 from .gateway import GatewayControl
 from .journal import Journal, remove_journal, write_journal
-from .plan import refuse_locked
 from .records import MAX_REASON, HistoryEntry, append_history, read_history, write_shown
-from .state import BotPromotion, now
+from .state import BotPromotion, now, refuse_locked
 
 Report = Callable[[Progress], None]
 
