@@ -1,0 +1,81 @@
+"""What the bot may ask for, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import clawfactory_core
+from clawfactory_core.jobs.protocol import Refusal
+
+from ..schemas.agent import AgentJob, AgentProposal, AgentSnapshot, AgentStatus
+from .approved import read_approved_commit
+from .jobs import JobsClient
+from .proposals import ProposalService
+
+_ACTOR = "agent"
+
+
+class AgentService:
+    """Answers the bot.
+
+    :param bot: name of the bot.
+    :param approved_dir: the promoted tree.
+    :param proposals: reads what was proposed.
+    :param jobs: asks the machine.
+    """
+
+    def __init__(self, *, bot: str, approved_dir: Path, proposals: ProposalService, jobs: JobsClient) -> None:
+        self._bot = bot
+        self._approved_dir = approved_dir
+        self._proposals = proposals
+        self._jobs = jobs
+
+    async def read_status(self) -> AgentStatus:
+        """Return what the bot is now; a machine that does not answer leaves ``locked`` open."""
+        approved, locked = await asyncio.gather(
+            asyncio.to_thread(read_approved_commit, self._approved_dir), self._is_locked()
+        )
+        return AgentStatus(bot=self._bot, version=clawfactory_core.__version__, approved=approved.commit, locked=locked)
+
+    async def list_proposals(self) -> list[AgentProposal]:
+        """Return all proposals with what became of them."""
+        return [AgentProposal.model_validate(proposal) for proposal in await self._proposals.list_all()]
+
+    async def create_snapshot(self, label: str) -> AgentJob:
+        """Ask for a snapshot.
+
+        :raises Refusal: the machine refuses; 429 when the bot has asked too often.
+        """
+        return _job((await self._jobs.ask("snapshot", actor=_ACTOR, label=label or None))["job"])
+
+    async def list_snapshots(self) -> list[AgentSnapshot]:
+        """Return all snapshots, the newest last.
+
+        :raises Refusal: the machine does not answer.
+        """
+        found = (await self._jobs.ask("snapshots"))["snapshots"]
+        return [AgentSnapshot.model_validate(entry) for entry in found]
+
+    async def read_job(self, job: str) -> AgentJob:
+        """Return a job that the bot has asked for; those of others are not there for it.
+
+        :raises Refusal: 404, there is none.
+        """
+        found = (await self._jobs.ask("job", id=job))["job"]
+        if (found["kind"], found["actor"]) != ("snapshot", _ACTOR):
+            raise Refusal(404, "Not found", f"there is no job {job}")
+        return _job(found)
+
+    async def _is_locked(self) -> bool | None:
+        try:
+            locked = (await self._jobs.ask("promotion_info"))["promotion"].get("locked")
+        except Refusal as refusal:
+            return True if refusal.status == 423 else None
+        return locked if isinstance(locked, bool) else None
+
+
+def _job(found: dict[str, Any]) -> AgentJob:
+    error = found["error"]
+    return AgentJob.model_validate({**found, "error": error["detail"] if error else None})
