@@ -175,7 +175,7 @@ def serve_parent(root: Path) -> int:
     with os.fdopen(os.dup(1), "wb") as output:
         os.dup2(2, 1)
         found = json.loads(sys.stdin.buffer.readline())
-        threading.Thread(target=_die_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
+        threading.Thread(target=_die_with_parent, daemon=True).start()
         work = Work(root, found["bot"], found["kind"], found["actor"], found["source"], found["options"])
         failed, message = _work(work, output)
         _say(output, message)
@@ -215,8 +215,10 @@ def _say(output: IO[bytes], message: Mapping[str, Any]) -> None:
         output.flush()
 
 
-def _die_with_parent(stream: IO[bytes]) -> NoReturn:
-    stream.read()
+def _die_with_parent() -> NoReturn:
+    # Not by sys.stdin, whose lock the interpreter wants at its end.
+    while os.read(0, 4096):
+        pass
     # The whole group: git and the like that this process started. A promotion keeps a journal for this.
     with contextlib.suppress(ProcessLookupError):  # started by hand, it leads no group
         os.killpg(os.getpid(), signal.SIGKILL)

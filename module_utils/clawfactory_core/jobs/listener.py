@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import stat
 import struct
@@ -13,7 +14,7 @@ from pathlib import Path
 from ..errors import CoreError
 from .protocol import REQUEST_BYTES, REQUEST_SECONDS, SOCKET_NAME, Refusal, encode
 
-_BACKLOG = 64
+BACKLOG = 128
 _SEND_SECONDS = 10.0
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 
@@ -41,7 +42,7 @@ def open_listener(directory: Path, uid: int) -> tuple[socket.socket, int]:
         if os.geteuid() == 0:
             os.chown(temporary, 0, uid, dir_fd=descriptor)
         os.chmod(temporary, 0o660, dir_fd=descriptor)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
         os.rename(temporary, SOCKET_NAME, src_dir_fd=descriptor, dst_dir_fd=descriptor)
         return listener, inode(directory / SOCKET_NAME)
@@ -115,10 +116,20 @@ def turn_away(connection: socket.socket, refusal: Refusal) -> None:
         connection.setblocking(False)
         with contextlib.suppress(OSError):
             connection.send(encode(refusal.to_dict()))
-            connection.recv(REQUEST_BYTES)
+            # Closing with something unread would reach the other side as an error, perhaps before the answer.
+            connection.shutdown(socket.SHUT_RDWR)
+            while connection.recv(REQUEST_BYTES):
+                pass
 
 
 def peer_uid(connection: socket.socket) -> int:
     """User who connected, as the kernel saw it then."""
     found: int = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[1]
     return found
+
+
+def has_left(connection: socket.socket) -> bool:
+    """Whether the other side closed."""
+    watch = select.poll()
+    watch.register(connection, 0)  # what is always told: an error, or that it hung up
+    return bool(watch.poll(0))

@@ -101,9 +101,10 @@ class BotJobs:
         with self._changed:
             return [self._jobs[job_id] for job_id in sorted(self._jobs, reverse=True)[:count]]
 
-    def follow(self, job_id: str) -> Iterator[JobRecord]:
+    def follow(self, job_id: str, has_left: Callable[[], bool]) -> Iterator[JobRecord]:
         """A job now and whenever it changes, until it is over or the service ends.
 
+        :param has_left: says whether nobody listens any more.
         :raises Refusal: 404, there is none.
         """
         job = self.get(job_id)
@@ -115,7 +116,9 @@ class BotJobs:
             with self._changed:
                 end = time.monotonic() + HEARTBEAT_SECONDS
                 while self._jobs.get(job_id, job) is job and not self._ending and time.monotonic() < end:
-                    self._changed.wait(end - time.monotonic())
+                    self._changed.wait(min(end - time.monotonic(), 0.5))
+                    if has_left():
+                        return
                 if self._ending and self._jobs.get(job_id, job) is job:
                     return
                 job = self._jobs.get(job_id, job)
@@ -132,14 +135,14 @@ class BotJobs:
         self._changed.notify_all()
 
     def _update(self, job: JobRecord) -> None:
+        # Nobody needs to know after a crash how far it was; that it is over is told when it is on the disk.
+        if job.progress is None or job.is_over:
+            try:
+                self._files.write(job)
+            except OSError:
+                _LOG.exception("%s: job %s cannot be written down", self._bot, job.id)
         with self._changed:
             self._put(job)
-        if job.progress is not None and not job.is_over:
-            return  # nobody needs to know after a crash how far it was
-        try:
-            self._files.write(job)
-        except OSError:
-            _LOG.exception("%s: job %s cannot be written down", self._bot, job.id)
 
     def _work(self) -> None:
         self._recover()

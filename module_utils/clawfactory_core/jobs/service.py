@@ -17,7 +17,7 @@ from ..errors import CoreError
 from ..names import BOT_NAME
 from .child import Children
 from .kinds import Work, snapshot_entries
-from .listener import inode, open_listener, peer_uid, receive, send, turn_away
+from .listener import BACKLOG, has_left, inode, open_listener, peer_uid, receive, send, turn_away
 from .protocol import ANSWER_BYTES, KINDS, REQUEST_SECONDS, SOCKET_NAME, Refusal, Request, encode, parse_request
 from .queue import BotJobs
 
@@ -42,7 +42,7 @@ class _Bot:
     uid: int
     directory: Path
     listener: socket.socket
-    inode: int
+    inode: int  # of the socket, 0 while there is none
     jobs: BotJobs
     connections: int = 0
     followed: int = 0
@@ -101,7 +101,7 @@ class JobsService:
             self._forget(name)
         for name, entry in allocations.items():
             bot = self._bots.get(name)
-            if bot is not None and inode(bot.directory / SOCKET_NAME) == bot.inode:
+            if bot is not None and bot.inode and inode(bot.directory / SOCKET_NAME) == bot.inode:
                 continue
             directory = self._root / "run" / name / "jobs"
             if not BOT_NAME.fullmatch(name) or not directory.is_dir():
@@ -151,13 +151,20 @@ class JobsService:
             _LOG.info("%s is fine again", about)
 
     def _accept(self, bot: _Bot) -> None:
-        try:
-            connection, _ = bot.listener.accept()
-        except OSError as error:
-            # Out of descriptors, for example: whoever waits goes on waiting, and this loop must not spin.
-            self._complain("accept", f"{bot.name}: a connection cannot be accepted: {error}")
-            time.sleep(0.05)
-            return
+        """Take those who knock, but not so many that other bots wait for it."""
+        for _ in range(BACKLOG):
+            try:
+                connection, _address = bot.listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Out of descriptors, for example: whoever waits goes on waiting, and this loop must not spin.
+                self._complain("accept", f"{bot.name}: a connection cannot be accepted: {error}")
+                time.sleep(0.05)
+                return
+            self._let_in(bot, connection)
+
+    def _let_in(self, bot: _Bot, connection: socket.socket) -> None:
         uid = peer_uid(connection)
         refusal = None
         if uid not in (0, bot.uid):
@@ -230,7 +237,7 @@ class JobsService:
 
     def _follow(self, bot: _Bot, job_id: str, connection: socket.socket) -> None:
         with _counted(self._lock, bot):
-            for job in bot.jobs.follow(job_id):
+            for job in bot.jobs.follow(job_id, lambda: has_left(connection)):
                 connection.sendall(encode({"job": job.to_dict()}))
 
 
