@@ -28,7 +28,8 @@ SYSTEMS = ("debian", "ubuntu")
 ARCHITECTURES = ("x86_64", "aarch64")
 LOCAL_CA = Path("/usr/local/share/ca-certificates")
 FIREWALL_TABLE = "clawfactory"
-DISK_WATCH_PID = Path("/run/clawfactory-disk-watch.pid")
+#: Programs of ours that run on the machine itself, as ``clawfactory-<name>``.
+SERVICES = ("disk-watch", "jobs")
 
 
 def describe_machine(
@@ -64,7 +65,7 @@ def describe_machine(
         "units": enabled_units(),
         "rendered": rendered_files(root),
         "disk": describe_disk(root),
-        "disk_watch": {"digest": _first_line(root / "lib" / ".digest"), "running": _process_lives(DISK_WATCH_PID)},
+        "services": {"digest": _first_line(root / "lib" / ".digest"), "running": running_services(Path("/run"))},
         "firewall_bridges": firewall_bridges(),
         "listening": listening_ports(),
         "public_addresses": public_addresses(),
@@ -215,10 +216,10 @@ def describe_disk(root: Path) -> dict[str, Any]:
     }
 
 
-def _process_lives(pidfile: Path) -> bool:
-    """Whether the process of a pid file runs, where no init system says so."""
-    pid = _first_line(pidfile)
-    return pid.isdigit() and Path("/proc", pid).is_dir()
+def running_services(directory: Path) -> list[str]:
+    """Our own services whose process of the pid file runs, where no init system says so."""
+    pids = {name: _first_line(directory / f"clawfactory-{name}.pid") for name in SERVICES}
+    return [name for name, pid in pids.items() if pid.isdigit() and Path("/proc", pid).is_dir()]
 
 
 def enabled_units() -> list[str]:

@@ -275,3 +275,12 @@ def test_public_addresses_are_global():
 def test_firewall_is_empty_without_a_loaded_table(monkeypatch):
     monkeypatch.setattr(machine, "FIREWALL_TABLE", f"clawfactory-test-{os.getpid()}")
     assert machine.firewall_bridges() == []
+
+
+def test_a_service_of_ours_runs_while_the_process_of_its_pid_file_does(tmp_path):
+    (tmp_path / "clawfactory-jobs.pid").write_text(f"{os.getpid()}\n")
+    (tmp_path / "clawfactory-disk-watch.pid").write_text("4194305\n")
+    (tmp_path / "clawfactory-other.pid").write_text(f"{os.getpid()}\n")
+    assert machine.running_services(tmp_path) == ["jobs"]
+    (tmp_path / "clawfactory-jobs.pid").write_text("../self\n")
+    assert machine.running_services(tmp_path) == []

@@ -45,9 +45,10 @@ class Machine:
         (self.root / "snapshots" / bot).mkdir()
         self.settle_snapshots(bot, per_hour)
 
-    def settle_snapshots(self, bot: str, per_hour: int) -> None:
+    def settle_snapshots(self, bot: str, per_hour: int, many: int = 1) -> None:
         numbers = "controller_uid gateway_uid max_chain max_delta_percent min_free_mb max_entries max_mb max_file_mb"
-        settings: dict[str, Any] = dict.fromkeys([*numbers.split(), "max_minutes"], 1)
+        settings: dict[str, Any] = dict.fromkeys([*numbers.split(), "max_minutes"], many)
+        settings |= {"controller_uid": self.uid(bot), "min_free_mb": 1}
         settings |= {"recipients": [], "exclude": [], "include": [], "agent_per_hour": per_hour}
         settings["keep"] = dict.fromkeys(("last", "daily", "weekly", "monthly"), 1)
         (self.root / "snapshots" / f"{bot}.json").write_text(json.dumps(settings))

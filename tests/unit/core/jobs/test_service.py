@@ -5,8 +5,11 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +17,7 @@ from clawfactory_core.jobs import listener, queue, service
 from clawfactory_core.jobs.client import JobsUnavailable
 from clawfactory_core.jobs.protocol import Refusal
 
-from .conftest import talk, until
+from .conftest import WORKER, talk, until
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -184,6 +187,32 @@ def _lives(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+_SERVICE = """
+import sys, threading
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from clawfactory_core.jobs.child import Children
+from clawfactory_core.jobs.service import JobsService
+root = Path(sys.argv[3])
+JobsService(root, Children((sys.executable, sys.argv[2], str(root))), threading.Event()).run()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a service of another process listens for the controller's user alone")
+def test_a_service_that_is_killed_takes_its_work_with_it(machine, start):
+    core = Path(service.__file__).parents[2]
+    killed = subprocess.Popen([sys.executable, "-c", _SERVICE, str(core), str(WORKER), str(machine.root)])
+    until(machine.answers)
+    running = ask(machine, "wait")
+    pids = until(lambda: (machine.root / "pids-bot1").exists() and (machine.root / "pids-bot1").read_text().split())
+    assert all(_lives(int(pid)) for pid in pids)
+    killed.kill()
+    killed.wait()
+    until(lambda: not any(_lives(int(pid)) for pid in pids))
+    start()
+    assert machine.finished(running)["error"]["title"] == "Interrupted"
 
 
 def test_a_service_that_is_told_to_end_waits_a_while_for_what_runs(machine, monkeypatch, start):
