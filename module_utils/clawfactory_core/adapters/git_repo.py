@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "GIT_ATTR_NOSYSTEM": "1",
     # A replaced object would be judged as one thing and checked out as another.
     "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_GRAFT_FILE": "/dev/null",
+    "GIT_GRAFT_FILE": "/nonexistent/grafts",
     "GIT_LITERAL_PATHSPECS": "1",
     # Looking takes no lock.
     "GIT_OPTIONAL_LOCKS": "0",

@@ -1,35 +1,32 @@
 """A bot's two repositories: ``origin.git``, the authority, and ``proposals.git``, which the controller writes.
 
 On the machine git never runs with ``proposals.git`` as its repository, except as the sending side of a fetch, which Git
-documents as safe for a repository of somebody else. ``main`` in ``origin.git`` is the authority, whatever its name at the
-remote is. All functions run git as ``uid``, the repositories' owner.
+documents as safe for a repository of somebody else. ``main`` in ``origin.git`` is the authority, whatever its name at
+the remote. All functions run git as ``uid``, the repositories' owner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from .names import FETCHED
+from ..adapters.git_repo import GitCall, call_git
+from ..errors import Conflict, CoreError, InvalidInput
+from .checkouts import checkout
+from .names import FETCHED, PREFIX, SHA, check_proposal_name, check_sha, proposal_of
+from .proposals import Proposal, diff, fork_point, harmless, list_proposals
+from .remotes import CHECKED, Remote, fetch_branch, open_remote, push_branch
 
+__all__ = [
+    "MAIN", "Distance", "Proposal", "Remote", "ahead_behind", "checkout", "contains", "diff", "fetch_proposals",
+    "fetch_remote", "fork_point", "list_proposals", "main_commit", "merge", "merge_trees", "push_branch",
+    "remote_branch", "resolve_commit",
+]  # fmt: skip
 MAIN = "refs/heads/main"
-
-
-@dataclass(frozen=True)
-class Remote:
-    """Where a bot's repository is, beside this machine.
-
-    :param url: URL or absolute path; a login in it is used as ``user`` and ``token`` are.
-    :param branch: branch there that is the authority.
-    :param user: name for HTTP; most servers take any with a token.
-    :param token: password for HTTP; handed to git by environment alone.
-    """
-
-    url: str = field(repr=False)
-    branch: str = "main"
-    user: str = ""
-    token: str = field(default="", repr=False)
+_REFERENCE = re.compile(r"refs/(?!.*(\.\.|//|/\.|\.lock(/|$)|[./]$))[A-Za-z0-9._/-]{1,200}")
+_NO_SUCH_COMMIT, _CONFLICTS, _USAGE = 128, 1, 129
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -40,42 +37,16 @@ class Distance:
     behind: int
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A branch that a bot has pushed.
-
-    :param name: without ``proposal/``.
-    :param commit: its tip.
-    :param author: name of the tip's author, as the bot wrote it; never to be believed.
-    :param time: when the tip was committed, ISO 8601 in UTC; the bot wrote this too.
-    :param subject: first line of the tip's message, shortened.
-    :param files: paths that differ from where it left ``main``.
-    :param added: lines added; binary files count none.
-    :param removed: lines removed.
-    :param bytes: total size of the files as the proposal has them.
-    :param state: ``open``, ``merged`` or ``denied``.
-    :param reason: why it was denied.
-    """
-
-    name: str
-    commit: str
-    author: str
-    time: str
-    subject: str
-    files: int
-    added: int
-    removed: int
-    bytes: int
-    state: str
-    reason: str = ""
-
-
 def main_commit(origin: Path, uid: int) -> str:
     """Commit that ``main`` is at.
 
     :raises CoreError: there is no ``main``, or Git cannot read the repository.
     """
-    raise NotImplementedError
+    answer = call_git(origin, GitCall(uid), "for-each-ref", "--format=%(objectname) %(objecttype)", MAIN)
+    commit, _, kind = answer.output.decode().strip().partition(" ")
+    if kind != "commit":
+        raise CoreError(f"{origin} has no branch main; run site.yml")
+    return commit
 
 
 def resolve_commit(repository: Path, uid: int, name: str) -> str:
@@ -84,12 +55,18 @@ def resolve_commit(repository: Path, uid: int, name: str) -> str:
     :param name: 40 hexadecimal digits, or a full reference such as ``refs/proposals/new-skill``.
     :raises InvalidInput: it is neither, or no such commit exists there.
     """
-    raise NotImplementedError
+    if not (SHA.fullmatch(name) or _REFERENCE.fullmatch(name)):
+        raise InvalidInput(f"{name!r} is neither a commit's 40 hexadecimal digits nor a full reference")
+    found = _kind(repository, uid, name)
+    if found is None or found[1] != "commit":
+        raise InvalidInput(f"there is no commit {name} in {repository.name}; see playbooks/proposals.yml for what is")
+    return found[0]
 
 
 def contains(origin: Path, uid: int, commit: str) -> bool:
     """Whether ``commit`` exists and is on ``main``."""
-    raise NotImplementedError
+    found = _kind(origin, uid, check_sha(commit))
+    return found is not None and found[1] == "commit" and _is_ancestor(origin, uid, commit, main_commit(origin, uid))
 
 
 def ahead_behind(origin: Path, uid: int, commit: str) -> Distance:
@@ -97,7 +74,9 @@ def ahead_behind(origin: Path, uid: int, commit: str) -> Distance:
 
     :raises CoreError: no such commit.
     """
-    raise NotImplementedError
+    arguments = ("rev-list", "--left-right", "--count", f"{check_sha(commit)}...{MAIN}", "--")
+    ahead, behind = call_git(origin, GitCall(uid), *arguments).output.split()
+    return Distance(int(ahead), int(behind))
 
 
 def fetch_remote(origin: Path, uid: int, remote: Remote) -> str:
@@ -107,7 +86,31 @@ def fetch_remote(origin: Path, uid: int, remote: Remote) -> str:
     :raises Conflict: the remote's history was rewritten; nothing has been changed.
     :raises CoreError: the remote cannot be reached or sends a damaged object; nothing has been changed.
     """
-    raise NotImplementedError
+    url = open_remote(remote).url
+    try:
+        new = fetch_branch(origin, uid, remote, remote.branch)
+    except InvalidInput:
+        raise
+    except CoreError as error:
+        raise CoreError(f"cannot fetch {remote.branch} of {url}: {error}") from error
+    if not new:
+        raise CoreError(f"{url} has no branch {remote.branch}; push one, or set promotion_branch")
+    found = _kind(origin, uid, MAIN)
+    old = found[0] if found else "0" * 40
+    if old == new:
+        return new
+    if found and not _is_ancestor(origin, uid, old, new):
+        raise Conflict(
+            f"{remote.branch} of {url} is at {new}, which does not follow on {old}: its history was rewritten. Nothing "
+            f"was changed. If that was meant, run on the machine: git --git-dir {origin} update-ref {MAIN} {new} {old}"
+        )
+    call_git(origin, GitCall(uid), "update-ref", "-m", "fetched", MAIN, new, old)
+    return new
+
+
+def remote_branch(origin: Path, uid: int, remote: Remote, branch: str) -> str:
+    """Fetch a branch of the remote that is not its authority; see :func:`.remotes.fetch_branch`."""
+    return fetch_branch(origin, uid, remote, branch)
 
 
 def fetch_proposals(origin: Path, proposals: Path, uid: int) -> dict[str, str]:
@@ -116,30 +119,40 @@ def fetch_proposals(origin: Path, proposals: Path, uid: int) -> dict[str, str]:
     :returns: name of each proposal to its commit.
     :raises CoreError: an object is damaged, or the repository cannot be read.
     """
-    raise NotImplementedError
+    if proposals.is_symlink() or not proposals.is_dir():
+        raise CoreError(f"{proposals} is not a directory; run site.yml")
+    options = ("--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+    call = GitCall(uid, settings=CHECKED)
+    arguments = ("fetch", *options, "--no-auto-maintenance", "--", str(proposals), f"+{PREFIX}*:{FETCHED}*")
+    call_git(origin, call, *arguments)
+    listed = call_git(origin, GitCall(uid), "for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", FETCHED)
+    rows = (line.split(" ") for line in listed.output.decode("utf-8", "replace").splitlines())
+    named = ((proposal_of(reference, FETCHED), commit) for reference, commit, kind in rows if kind == "commit")
+    return {name: commit for name, commit in named if name is not None}
 
 
-def list_proposals(
-    repository: Path, uid: int, main: str, *, prefix: str = FETCHED, denied: Mapping[str, str] | None = None
-) -> list[Proposal]:
-    """Proposals in ``repository``, the newest first.
+def merge_trees(origin: Path, uid: int, name: str, main: str, commit: str) -> str:
+    """The tree that merging a proposal gives; it is left among the repository's objects, where nothing refers to it.
 
-    :param repository: ``origin.git`` on the machine, ``proposals.git`` in the controller.
-    :param main: commit that ``main`` is at.
-    :param prefix: where they are: :data:`.names.FETCHED` on the machine, :data:`.names.PREFIX` in the controller.
-    :param denied: names that were denied, to the reason.
+    :param name: of the proposal, for messages.
+    :raises Conflict: files conflict (they are named), or the proposal shares no history with ``main``.
+    :raises CoreError: Git is older than 2.38.
     """
-    raise NotImplementedError
-
-
-def diff(repository: Path, uid: int, base: str, commit: str, max_bytes: int = 2**20) -> str:
-    """What a change does, as ``git diff`` shows it; ends with a note when it was cut.
-
-    :param base: commit to compare with; for a proposal, ``main``.
-    :param max_bytes: longest text in bytes.
-    :raises CoreError: one of the commits is not there.
-    """
-    raise NotImplementedError
+    if not fork_point(origin, uid, main, commit):
+        raise Conflict(f"proposal/{name} shares no history with main; nothing was changed. Deny it")
+    call = GitCall(uid, answers=(0, _CONFLICTS, _USAGE))
+    arguments = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", check_sha(main), check_sha(commit))
+    answer = call_git(origin, call, *arguments)
+    if answer.code == _USAGE:
+        raise CoreError("merging needs Git 2.38 or newer on this machine; update it, or merge at the remote")
+    tree, *paths = (piece for piece in answer.output.decode("utf-8", "backslashreplace").split("\0") if piece)
+    if answer.code == _CONFLICTS:
+        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+        raise Conflict(
+            f"proposal/{name} conflicts with main in {', '.join(map(harmless, paths[:_SHOWN]))}{more}; nothing was "
+            "changed. Have it rebased on main, or deny it"
+        )
+    return check_sha(tree)
 
 
 def merge(origin: Path, uid: int, name: str, expected_commit: str, actor: str) -> str:
@@ -149,17 +162,38 @@ def merge(origin: Path, uid: int, name: str, expected_commit: str, actor: str) -
     :param expected_commit: what the operator has seen; another one is refused.
     :param actor: who decided, for the message.
     :returns: the merge commit, or the tip of ``main`` when it holds the proposal already.
-    :raises Conflict: it is at another commit, files conflict (they are named), or ``main`` moved; nothing has been changed.
+    :raises Conflict: it is at another commit, files conflict (they are named), or ``main`` moved; nothing has changed.
     :raises CoreError: Git is older than 2.38.
     """
-    raise NotImplementedError
+    short = check_proposal_name(name)
+    if not actor or not actor.isprintable():
+        raise InvalidInput(f"actor {actor!r} is not a name; say who decided")
+    commit = resolve_commit(origin, uid, FETCHED + short)
+    if commit != check_sha(expected_commit):
+        raise Conflict(f"proposal/{short} is at {commit} now, not at {expected_commit}; look at it again")
+    main = main_commit(origin, uid)
+    if _is_ancestor(origin, uid, commit, main):
+        return main
+    tree = merge_trees(origin, uid, short, main, commit)
+    message = f"Merge proposal/{short}\n\nMerged-by: {actor}\n"
+    made = call_git(
+        origin, GitCall(uid, stdin=message.encode()), "commit-tree", tree, "-p", main, "-p", commit, "-F", "-"
+    )
+    merged = check_sha(made.output.decode().strip())
+    try:
+        call_git(origin, GitCall(uid), "update-ref", "-m", f"merged proposal/{short}", MAIN, merged, main)
+    except CoreError as error:
+        raise Conflict(f"main moved while proposal/{short} was merged; nothing was changed. Try again") from error
+    return merged
 
 
-def checkout(origin: Path, uid: int, commit: str, directory: Path, spare: Path | None = None) -> None:
-    """Make ``directory`` a detached checkout of ``commit``, readable by everybody but for ``.git``, and on disk.
+def _kind(repository: Path, uid: int, name: str) -> tuple[str, str] | None:
+    """Full name and type of an object, ``None`` if there is none; a tag is not followed."""
+    call = GitCall(uid, stdin=f"{name}\n".encode())
+    pieces = call_git(repository, call, "cat-file", "--batch-check=%(objectname) %(objecttype)").output.decode().split()
+    return (pieces[0], pieces[1]) if len(pieces) == 2 and SHA.fullmatch(pieces[0]) and pieces[1] != "missing" else None
 
-    :param directory: must not exist; made aside as ``<directory>.partial``.
-    :param spare: an earlier checkout that nothing uses any more; it is taken apart to save writing what has not changed.
-    :raises CoreError: Git fails or the disk is full; ``directory`` does not exist then.
-    """
-    raise NotImplementedError
+
+def _is_ancestor(repository: Path, uid: int, commit: str, descendant: str) -> bool:
+    call = GitCall(uid, answers=(0, 1))
+    return call_git(repository, call, "merge-base", "--is-ancestor", commit, descendant).code == 0
