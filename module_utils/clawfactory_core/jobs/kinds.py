@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -18,6 +19,7 @@ from .records import JobRecord
 
 Report = Callable[[Progress], None]
 _HOUR = 3600.0
+_PATIENCE = 10.0  # seconds
 _MAX_DETAIL = 4000
 _MAX_WARNINGS = 100
 
@@ -68,7 +70,7 @@ def check_request(root: Path, bot: str, request: Request, jobs: Iterable[JobReco
 def check_unlocked(root: Path, bot: str) -> None:
     """:raises Refusal: 423, the bot is locked."""
     lock = root / "locks" / bot
-    if lock.exists():
+    if os.path.lexists(lock):
         raise Refusal(423, "Locked", f"{bot} is locked, {lock} says why; unlock it first, then ask again")
 
 
@@ -199,7 +201,8 @@ def _memory_backup(work: Work, report: Report) -> dict[str, Any]:
 def _resume(work: Work, report: Report) -> dict[str, Any]:
     from ..promotion.apply import resume
 
-    return {"outcome": resume(work.root, work.bot)}
+    # What died may hold the lock for another moment.
+    return {"outcome": resume(work.root, work.bot, wait_seconds=_PATIENCE)}
 
 
 def _promotion_info(work: Work, report: Report) -> dict[str, Any]:

@@ -56,10 +56,11 @@ are 0 while unknown, ``rate`` is bytes a second. ``result`` is there when ``stat
 ``failed``. Results:
 
 - ``snapshot``: one entry of ``snapshots``, and ``warnings``, a list of texts.
-- ``promotion``, ``rollback``: ``{"result": "promoted" | "restored" | …, "from": COMMIT, "to": COMMIT, "reason":
-  "…"}`` as the history of promotions has it. A promotion that was undone because the gateway did not get ready is a
-  failed job with status 422.
-- ``deny``: ``{"proposal": "…"}``. ``memory_backup``: ``{"commit": "…", "files": 3}``.
+- ``promotion``, ``rollback``: ``{"result": "promoted" | "unchanged", "from": COMMIT, "to": COMMIT, "reason": "…",
+  "snapshot": "…", "recreated": false}``; ``snapshot`` is the id of the one made first, or empty. A promotion that was
+  undone because the gateway did not get ready is a failed job with status 422.
+- ``deny``: ``{"proposal": "…", "commit": COMMIT}``.
+- ``memory_backup``: ``{"commit": COMMIT, "changed": true, "files": 3, "left_out": 0}``, the last two being numbers.
 
 An entry of ``snapshots`` (newest last)::
 

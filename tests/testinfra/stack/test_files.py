@@ -15,6 +15,7 @@ TOP = {
     "secrets/tokens.env": "root root 600 regular file",
     "audit": "root root 700 directory",
     "disk": "root root 755 directory",
+    "jobs": "root root 700 directory",
     "firewall/clawfactory.nft": "root root 644 regular file",
 }
 PER_BOT = {
@@ -36,6 +37,9 @@ PER_BOT = {
     "bot_repos/{bot}/config/operator.json5": "root {gateway} 640 regular file",
     "run/{bot}/operator": "{controller} {proxy} 2750 directory",
     "run/{bot}/operator/controller.sock": "{controller} {proxy} 660 socket",
+    "run/{bot}/jobs": "root {controller} 2750 directory",
+    "run/{bot}/jobs/jobs.sock": "root {controller} 660 socket",
+    "jobs/{bot}": "root root 700 directory",
     "snapshots/{bot}": "{controller} {controller} 700 directory",
     "egress/{bot}/squid.conf": "root root 644 regular file",
     "proxy/{bot}/nginx.conf": "root root 644 regular file",

@@ -43,12 +43,6 @@ def test_jobs_service_is_confined(machine: Host) -> None:
     assert "Read-only file system" in writable.stderr
 
 
-def test_jobs_service_listens_for_the_bots_controller_alone(machine: Host) -> None:
-    found = machine.file("/srv/clawfactory/run/bot1/jobs/jobs.sock")
-    assert found.is_socket
-    assert (found.user, found.gid, found.mode) == ("root", 30001, 0o660)
-
-
 def test_disk_watcher_is_confined(machine: Host) -> None:
     pid = assert_confined(machine, "clawfactory-disk-watch", READ_EVERYTHING)
     assert machine.check_output("nsenter --target %s --net ip -brief address", pid).split()[0] == "lo"
