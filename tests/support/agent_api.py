@@ -7,15 +7,15 @@ puts into the repository.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.git_server import CLEAN, GitHandler
+
 TOKEN = "0123456789abcdef0123456789abcdef"
-_CLEAN = {"PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 _WHO = {
     "GIT_AUTHOR_NAME": "operator",
     "GIT_AUTHOR_EMAIL": "operator@example.org",
@@ -30,7 +30,7 @@ def git(directory: Path, *arguments: str, data: bytes = b"") -> str:
     :raises subprocess.CalledProcessError: it failed; ``stderr`` has why.
     """
     command = ["git", *arguments]
-    done = subprocess.run(command, cwd=directory, env={**_CLEAN, **_WHO}, input=data, check=True, capture_output=True)
+    done = subprocess.run(command, cwd=directory, env={**CLEAN, **_WHO}, input=data, check=True, capture_output=True)
     return done.stdout.decode().strip()
 
 
@@ -101,64 +101,26 @@ class AgentApi:
         self._server.server_close()
 
 
-def _handler(api: AgentApi) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._answer(b"")
-
-        def do_POST(self) -> None:
-            self._answer(self._body())
-
-        def _answer(self, body: bytes) -> None:
+def _handler(api: AgentApi) -> type[GitHandler]:
+    class Handler(GitHandler):
+        def answer(self, body: bytes) -> None:
             api.requests.append(f"{self.command} {self.path}")
             path, _, query = self.path.partition("?")
             if self.headers.get("authorization") != f"Bearer {TOKEN}":
-                self._send(401, {}, b"")
+                self.send(401, {}, b"")
             elif api.broken:
-                self._send(api.broken, {}, b"")
+                self.send(api.broken, {}, b"")
             elif path == "/agent/status":
                 self._json({"bot": "bot1", "approved": api.main, "version": "0", "locked": False})
             elif path == "/agent/proposals":
                 self._json(api.proposals)
             elif path.startswith("/agent/repository.git/"):
-                self._git(path.removeprefix("/agent/repository.git"), query, body)
+                self.serve_git(api.repository, path.removeprefix("/agent/repository.git"), query, body)
             else:
-                self._send(404, {}, b"")
-
-        def _body(self) -> bytes:
-            if self.headers.get("transfer-encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("content-length") or 0))
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
-
-        def _git(self, path: str, query: str, body: bytes) -> None:
-            environment = {
-                **_CLEAN,
-                "GIT_PROJECT_ROOT": str(api.repository), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
-                "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_LENGTH": str(len(body)),
-                "CONTENT_TYPE": self.headers.get("content-type", ""), "REMOTE_USER": "bot",
-                "HTTP_CONTENT_ENCODING": self.headers.get("content-encoding", ""),
-            }  # fmt: skip
-            done = subprocess.run(["git", "http-backend"], env=environment, input=body, capture_output=True, check=True)
-            head, _, content = done.stdout.partition(b"\r\n\r\n")
-            headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-            self._send(int(headers.pop("Status", "200").split()[0]), headers, content)
+                self.send(404, {}, b"")
 
         def _json(self, content: object) -> None:
-            self._send(200, {"Content-Type": "application/json"}, json.dumps(content).encode())
-
-        def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            self.send(200, {"Content-Type": "application/json"}, json.dumps(content).encode())
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
