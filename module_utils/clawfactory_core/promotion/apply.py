@@ -93,14 +93,15 @@ def apply_promotion(
 def _carry_out(steps: Steps, entries: list[dict[str, str]]) -> Journal:
     try:
         steps.prepare(entries)
+        steps.switch()
     except (CoreError, OSError) as error:
+        if steps.settle() != steps.journal.from_commit:
+            steps.restore(str(error))
+            return steps.journal
         steps.abandon(str(error))
         if isinstance(error, CoreError):
             raise
-        raise CoreError(
-            f"{steps.bot.bot}: the promotion could not be prepared: {error}; nothing has changed"
-        ) from error
-    steps.switch()
+        raise CoreError(f"{steps.bot.bot}: the tree could not be made: {error}; nothing has changed") from error
     return finish(steps)
 
 

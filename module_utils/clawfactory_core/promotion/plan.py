@@ -13,7 +13,6 @@ from ..workspace import workspace_entries
 from . import repository
 from .gateway import GatewayControl
 from .journal import read_journal
-from .merging import merged_tree
 from .names import FETCHED, check_proposal_name, check_sha
 from .records import SOURCES, read_denials, read_history, was_approved
 from .recovery import resume
@@ -299,7 +298,10 @@ def _merged(bot: BotPromotion, request: PromotionRequest) -> tuple[str, str]:
     commit = repository.resolve_commit(bot.origin, bot.uid, FETCHED + name)
     if request.expected and commit != request.expected:
         raise Conflict(f"proposal/{name} is at {commit} now, not at {request.expected}; look at it again")
-    return commit, merged_tree(bot.origin, bot.uid, name, commit)
+    main = repository.main_commit(bot.origin, bot.uid)
+    if repository.contains(bot.origin, bot.uid, commit):
+        return commit, main
+    return commit, repository.merge_trees(bot.origin, bot.uid, name, main, commit)
 
 
 def _change(bot: BotPromotion, current: str, target: str) -> tuple[dict[str, int], str]:

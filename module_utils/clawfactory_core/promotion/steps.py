@@ -50,7 +50,7 @@ class Steps:
             self._note("preparing", snapshot=made.record.id)
         self._say("prepare")
         switch.discard(bot.following)
-        repository.checkout(bot.origin, bot.uid, journal.to_commit, bot.following)
+        repository.checkout(bot.origin, bot.uid, journal.to_commit, bot.following, spare=bot.previous)
         if commit_of(bot.following) != journal.to_commit or workspace_entries(bot.following) != entries:
             raise CoreError(f"{bot.following} did not become what {journal.to_commit} holds; nothing has changed")
         refuse_locked(bot)
