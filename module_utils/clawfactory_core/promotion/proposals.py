@@ -100,7 +100,7 @@ def diff(repository: Path, uid: int, base: str, commit: str, max_bytes: int = 2*
 
 
 def harmless(text: str) -> str:
-    """Text that cannot move a terminal's cursor, colour it or hide a part of itself: such characters are spelled out."""
+    """Text that cannot move a terminal's cursor, colour it or hide a part of itself: these are spelled out."""
     if text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(piece if piece in _PLAIN or piece.isprintable() else ascii(piece)[1:-1] for piece in text)
