@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..adapters.git_repo import GitCall, call_git, run_git
 from ..errors import CoreError
@@ -16,7 +16,7 @@ from .events import audit
 from .memory_files import read_memory
 from .secret_rules import Fingerprints, find_secrets
 from .state import BotPromotion, load, promotion_lock, refuse_locked
-from .tree_rules import TreeEntry, check_tree
+from .tree_rules import TreeEntry, check_tree, shown
 
 BRANCH = "memory-backup"
 _REFERENCE = f"refs/heads/{BRANCH}"
@@ -58,17 +58,18 @@ def backup_memory(root: Path, bot: str, *, actor: str, check: bool = False) -> M
     refuse_locked(found)
     fingerprints = Fingerprints.load(found.fingerprints)
     memory = read_memory(found.state, found.gateway_uid)
-    left_out = dict(memory.left_out)
+    left_out: dict[str, str] = {}
+    for path, reason in memory.left_out.items():
+        left_out[_nameable(path, fingerprints)] = reason
     files: dict[str, bytes] = {}
     for path, content in memory.files.items():
-        secrets = find_secrets(content, path, fingerprints) + find_secrets(path.encode(), "its name", fingerprints)
-        if secrets:
-            left_out[path] = secrets[0]
+        name = _nameable(path, fingerprints)
+        secrets = find_secrets(content, "it", fingerprints)
+        if secrets or name != path:
+            left_out[name] = secrets[0] if secrets else "its name holds a secret"
         else:
             files[path] = content
-    for problem in check_tree(_entries(files)):
-        left_out[problem.path] = problem.text
-        files.pop(problem.path, None)
+    left_out.update(_take_out_refused(files))
     with promotion_lock(found, f"a memory backup by {actor}"):
         commit, changed = _commit(found, files, actor, check=check)
         if changed and not check:
@@ -134,5 +135,37 @@ def _blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0%s" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
+def _nameable(path: str, fingerprints: Fingerprints) -> str:
+    """A path for messages; not that of a file whose name holds a secret."""
+    return "(a file)" if find_secrets(path.encode("utf-8", "replace"), "", fingerprints) else path
+
+
+def _take_out_refused(files: dict[str, bytes]) -> dict[str, str]:
+    """Take out of ``files`` what may not be in a tree.
+
+    :returns: path to reason of what was taken out.
+    :raises CoreError: the memory as a whole may not be in one.
+    """
+    taken: dict[str, str] = {}
+    while problems := check_tree(_entries(files)):
+        before = len(files)
+        for problem in problems:
+            for path in [path for path in files if _lies_in(path, problem.path)]:
+                taken[path] = problem.text
+                del files[path]
+        if len(files) == before:
+            raise CoreError(f"the memory cannot be backed up: {problems[0]}")
+    return taken
+
+
+def _lies_in(path: str, place: str) -> bool:
+    """Whether ``place``, as :func:`.tree_rules.shown` writes it, is the path or a directory above it."""
+    parts = path.split("/")
+    return any(shown("/".join(parts[:depth]).encode()) == place for depth in range(1, len(parts) + 1))
+
+
 def _entries(files: Mapping[str, bytes]) -> list[TreeEntry]:
-    return [TreeEntry("100644", "blob", _blob(content), len(content), path.encode()) for path, content in files.items()]
+    directories = sorted({str(parent) for path in files for parent in PurePosixPath(path).parents} - {"."})
+    trees = [TreeEntry("040000", "tree", "0" * 40, 0, path.encode()) for path in directories]
+    blobs = [TreeEntry("100644", "blob", _blob(data), len(data), path.encode()) for path, data in files.items()]
+    return [*trees, *blobs]
