@@ -228,11 +228,15 @@ def enabled_units() -> list[str]:
 
 
 def approved(checkout: Path) -> dict[str, Any]:
-    """Commit and workspace entries of an approved checkout; ``error`` says why it cannot be bound."""
+    """Commit and workspace entries of an approved checkout; ``error`` says why it cannot be bound, ``complete`` whether
+    the bot's repositories stand beside it.
+    """
+    complete = all((checkout.with_name(name) / "HEAD").exists() for name in ("origin.git", "proposals.git"))
+    found = {"commit": commit(checkout), "entries": [], "error": "", "complete": complete}
     try:
-        return {"commit": commit(checkout), "entries": workspace_entries(checkout), "error": ""}
+        return {**found, "entries": workspace_entries(checkout)}
     except CoreError as error:
-        return {"commit": commit(checkout), "entries": [], "error": str(error)}
+        return {**found, "error": str(error)}
 
 
 def commit(repository: Path) -> str:

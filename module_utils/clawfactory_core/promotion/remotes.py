@@ -17,6 +17,7 @@ CHECKED = (("transfer.fsckObjects", "true"), ("fetch.fsckObjects", "true"))
 #: Where what was fetched of a remote's branch is kept, in ``origin.git``.
 _FETCHED = "refs/remote/"
 _BRANCH = re.compile(r"(?!.*(\.\.|//|/\.|\.lock(/|$)|[./]$))[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}")
+_LOGIN = re.compile(r"(?<=://)[^/]*@")
 _SSH = re.compile(r"ssh://|[^/:]+@[^/:]+:|[a-z+]*ssh://")
 # Git asks it for the login of one server only; what it prints comes from the environment, so no argument shows it.
 _HELPER = (
@@ -84,6 +85,11 @@ def open_remote(remote: Remote) -> RemoteAccess:
     )
 
 
+def shown_address(url: str) -> str:
+    """An address for a message, without a login."""
+    return _LOGIN.sub("", url)
+
+
 def check_branch(branch: str) -> str:
     """:raises InvalidInput: ``branch`` is no name of a branch."""
     if not _BRANCH.fullmatch(branch):
@@ -141,9 +147,10 @@ def _refuse_nameless(uid: int) -> None:
 
 
 def _without_password(url: str) -> str:
-    """An address that is not HTTP; the user in it belongs to the address."""
+    """An address that is not HTTP. For SSH the user belongs to the address, others have none."""
     scheme, separator, rest = url.partition("://")
-    login, at, host = rest.partition("/")[0].rpartition("@")
-    if not separator or ":" not in login:
+    login, at, _ = rest.partition("/")[0].rpartition("@")
+    if not (separator and at):
         return url
-    return f"{scheme}://{login.partition(':')[0]}{at}{host}{rest[len(login) + len(at) + len(host) :]}"
+    user = f"{login.partition(':')[0]}@" if scheme.endswith("ssh") else ""
+    return f"{scheme}://{user}{rest[len(login) + 1 :]}"

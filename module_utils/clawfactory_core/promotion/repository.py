@@ -16,7 +16,7 @@ from ..errors import Conflict, CoreError, InvalidInput
 from .checkouts import checkout
 from .names import FETCHED, PREFIX, SHA, check_proposal_name, check_sha, proposal_of
 from .proposals import Proposal, diff, fork_point, harmless, list_proposals
-from .remotes import CHECKED, Remote, fetch_branch, open_remote, push_branch
+from .remotes import CHECKED, Remote, fetch_branch, push_branch, shown_address
 
 __all__ = [
     "MAIN", "Distance", "Proposal", "Remote", "ahead_behind", "checkout", "contains", "diff", "fetch_proposals",
@@ -86,7 +86,7 @@ def fetch_remote(origin: Path, uid: int, remote: Remote) -> str:
     :raises Conflict: the remote's history was rewritten; nothing has been changed.
     :raises CoreError: the remote cannot be reached or sends a damaged object; nothing has been changed.
     """
-    url = open_remote(remote).url
+    url = shown_address(remote.url)
     try:
         new = fetch_branch(origin, uid, remote, remote.branch)
     except InvalidInput:

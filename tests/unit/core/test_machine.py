@@ -263,7 +263,12 @@ def test_machine_is_described_with_its_bots(tmp_path, engine, ownership):
     (tmp_path / "venv/.clawfactory-lock").write_text("abc\n")
     found = machine.describe_machine(tmp_path, POOL, [], EngineSocket("engine.sock"))
     assert (list(found["allocations"]), found["locked"], found["drift"]) == (["bot1"], ["bot1"], [])
-    assert found["approved"]["bot1"] == {"commit": SHA, "entries": [], "error": ""}
+    assert found["approved"]["bot1"] == {"commit": SHA, "entries": [], "error": "", "complete": False}
+    for name in ("origin.git", "proposals.git"):
+        (tmp_path / "bot_repos" / "bot1" / name).mkdir()
+        (tmp_path / "bot_repos" / "bot1" / name / "HEAD").touch()
+    found = machine.describe_machine(tmp_path, POOL, [], EngineSocket("engine.sock"))
+    assert found["approved"]["bot1"]["complete"]
     assert found["venv"] == "abc"
 
 
