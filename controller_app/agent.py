@@ -58,7 +58,11 @@ def create_agent_app(settings: Settings, shared: Services) -> FastAPI:
     app.state.services = AgentServices(
         access=AgentAccess(token=settings.secrets.agent_token.get_secret_value(), throttle=LoginThrottle()),
         agent=AgentService(
-            bot=settings.bot, approved_dir=settings.approved_dir, proposals=shared.proposals, jobs=shared.jobs
+            bot=settings.bot,
+            approved_dir=settings.approved_dir,
+            promotion_dir=settings.promotion_dir,
+            proposals=shared.proposals,
+            jobs=shared.jobs,
         ),
         git=GitServer(
             GitServerPaths(settings.origin, settings.proposals, settings.promotion_dir, settings.fingerprints_file),

@@ -158,6 +158,7 @@ def _make_services(
             bot=settings.bot,
             build=settings.version,
             approved_dir=settings.approved_dir,
+            promotion_dir=settings.promotion_dir,
             gateway=gateway,
             clock=clock,
         ),

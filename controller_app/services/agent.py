@@ -10,7 +10,7 @@ import clawfactory_core
 from clawfactory_core.jobs.protocol import Refusal
 
 from ..schemas.agent import AgentJob, AgentProposal, AgentSnapshot, AgentStatus
-from .approved import read_approved_commit
+from .history import read_live_commit
 from .jobs import JobsClient
 from .proposals import ProposalService
 
@@ -22,20 +22,24 @@ class AgentService:
 
     :param bot: name of the bot.
     :param approved_dir: the promoted tree.
+    :param promotion_dir: what was promoted since this container started.
     :param proposals: reads what was proposed.
     :param jobs: asks the machine.
     """
 
-    def __init__(self, *, bot: str, approved_dir: Path, proposals: ProposalService, jobs: JobsClient) -> None:
+    def __init__(
+        self, *, bot: str, approved_dir: Path, promotion_dir: Path, proposals: ProposalService, jobs: JobsClient
+    ) -> None:
         self._bot = bot
         self._approved_dir = approved_dir
+        self._promotion_dir = promotion_dir
         self._proposals = proposals
         self._jobs = jobs
 
     async def read_status(self) -> AgentStatus:
         """Return what the bot is now; a machine that does not answer leaves ``locked`` open."""
         approved, locked = await asyncio.gather(
-            asyncio.to_thread(read_approved_commit, self._approved_dir), self._is_locked()
+            asyncio.to_thread(read_live_commit, self._approved_dir, self._promotion_dir), self._is_locked()
         )
         return AgentStatus(bot=self._bot, version=clawfactory_core.__version__, approved=approved.commit, locked=locked)
 

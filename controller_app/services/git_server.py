@@ -33,6 +33,11 @@ _HOOKS = Path(__file__).resolve().parent.parent / "hooks"
 _FETCHES_AT_ONCE = 2
 _WAIT_SECONDS = 20.0
 _LARGEST_REPORT = 4 << 20  # bytes
+#: What git by itself only warns about.
+_ERRORS = (
+    *("badFilemode", "emptyName", "fullPathname", "hasDot", "hasDotdot", "hasDotgit", "nullSha1", "nulInCommit"),
+    *("zeroPaddedFilemode", "gitattributesSymlink", "gitignoreSymlink", "gitmodulesParse", "mailmapSymlink"),
+)
 _VISIBLE = PREFIX.removesuffix("/")
 
 _logger = logging.getLogger(__name__)
@@ -116,6 +121,7 @@ class GitServer:
         """
         arguments = ("upload-pack", "--stateless-rpc", "--strict", ".")
         command = GitCommand(arguments, self._paths.proposals, _settings("git-upload-pack"))
+        started = False
         try:
             async with (
                 self._turn(self._fetches),
@@ -128,9 +134,13 @@ class GitServer:
                     tasks.create_task(feed(process, body))
                     errors = tasks.create_task(drain(process.stderr))
                     while chunk := await process.stdout.read(65536):
+                        started = True
                         await write(chunk)
                 if await process.wait():
-                    raise GitFailed("upload-pack", printable(errors.result()))
+                    problem = GitFailed("upload-pack", printable(errors.result()))
+                    if not started:
+                        raise problem
+                    _logger.warning("%s", problem)  # git has told the client, within its answer
         except TimeoutError:
             raise GitFailed("upload-pack", f"not done within {self.seconds:g} s") from None
 
@@ -251,6 +261,7 @@ def _settings(service: GitServiceName) -> list[tuple[str, str]]:
         ("core.logAllRefUpdates", "false"),
         ("receive.fsckObjects", "true"),
         ("transfer.fsckObjects", "true"),
+        *((f"receive.fsck.{problem}", "error") for problem in _ERRORS),
         ("receive.denyDeletes", "true"),
         ("receive.denyNonFastForwards", "true"),
         ("receive.denyCurrentBranch", "refuse"),

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from clawfactory_core.errors import CoreError
-from clawfactory_core.promotion.repository import Proposal
+from clawfactory_core.promotion.proposals import Proposal
 
 _TIMEOUT_SECONDS = 20.0
 _LONGEST_TITLE = 120

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from pathlib import Path
 
 from clawfactory_core.errors import CoreError
 
-from .approved import read_approved_commit
 from .git_remote import GitRemote
+from .history import read_history, read_live_commit
 from .jobs import JobsClient
-
-_LONGEST_HISTORY = 4 << 20  # bytes of its end
 
 _logger = logging.getLogger(__name__)
 
@@ -74,22 +71,6 @@ class Poller:
 
     def _is_settled(self, commit: str) -> bool:
         """Whether the commit is approved or was tried: what failed or was rolled back is not forced upon the bot."""
-        if read_approved_commit(self._approved_dir).commit == commit:
+        if read_live_commit(self._approved_dir, self._promotion).commit == commit:
             return True
-        try:
-            with (self._promotion / "history.jsonl").open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - _LONGEST_HISTORY))
-                lines = file.read(_LONGEST_HISTORY).splitlines()
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise CoreError(f"cannot read {error.filename}: {error.strerror}") from error
-        return any(_target(line) == commit for line in lines)
-
-
-def _target(line: bytes) -> object:
-    try:
-        entry = json.loads(line)
-    except ValueError:  # the first line may have lost its beginning
-        return None
-    return entry.get("to_commit") if isinstance(entry, dict) else None
+        return any(entry.wanted == commit for entry in read_history(self._promotion))

@@ -6,9 +6,10 @@ import asyncio
 import os
 from pathlib import Path
 
-from clawfactory_core.errors import InvalidInput
+from clawfactory_core.errors import CoreError, InvalidInput
 from clawfactory_core.promotion.names import PREFIX, check_proposal_name
-from clawfactory_core.promotion.repository import MAIN, Proposal, diff, list_proposals
+from clawfactory_core.promotion.proposals import Proposal, diff, list_proposals
+from clawfactory_core.promotion.repository import MAIN
 
 from .approved import read_ref
 from .denied import read_denied
@@ -65,7 +66,7 @@ class ProposalService:
     async def read_main(self) -> str:
         """Return the commit that ``main`` is at.
 
-        :raises InvalidInput: there is no ``main``.
+        :raises CoreError: there is no ``main``.
         """
         return await asyncio.to_thread(self._main)
 
@@ -76,5 +77,5 @@ class ProposalService:
     def _main(self) -> str:
         main = read_ref(self._origin, MAIN)
         if main is None:
-            raise InvalidInput(f"{self._origin} has no {MAIN}")
+            raise CoreError(f"{self._origin} has no {MAIN}; run site.yml, which makes it")
         return main

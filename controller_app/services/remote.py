@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from clawfactory_core.errors import CoreError
-from clawfactory_core.promotion.repository import Proposal
+from clawfactory_core.promotion.proposals import Proposal
 
 from .git_remote import GitRemote
 from .github import GitHub

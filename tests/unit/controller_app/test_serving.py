@@ -112,7 +112,9 @@ def test_socket_of_a_killed_process_is_replaced(start, socket_path):
 def test_second_process_leaves_the_first_alone(start, environment, socket_path):
     start()
     command = [sys.executable, "-m", "controller_app"]
-    elsewhere = environment | {"CONTROLLER_AGENT_ADDRESS": environment["CONTROLLER_AGENT_ADDRESS"].replace(".1:", ".2:")}
+    elsewhere = environment | {
+        "CONTROLLER_AGENT_ADDRESS": environment["CONTROLLER_AGENT_ADDRESS"].replace(".1:", ".2:")
+    }
     second = subprocess.run(command, env=elsewhere, capture_output=True, text=True, timeout=30, check=False)
     assert second.returncode == os.EX_CONFIG
     assert "another process answers" in second.stderr
