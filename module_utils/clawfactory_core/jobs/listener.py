@@ -9,6 +9,7 @@ import socket
 import stat
 import struct
 import time
+from collections import deque
 from pathlib import Path
 
 from ..errors import CoreError
@@ -16,6 +17,8 @@ from .protocol import REQUEST_BYTES, REQUEST_SECONDS, SOCKET_NAME, Refusal, enco
 
 BACKLOG = 128
 _SEND_SECONDS = 10.0
+_LEAVING_SECONDS = 1.0
+_MAX_LEAVING = 64
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 
 
@@ -110,16 +113,29 @@ def send(connection: socket.socket, answer: bytes) -> None:
         drained += len(piece)
 
 
-def turn_away(connection: socket.socket, refusal: Refusal) -> None:
-    """Answer without waiting for anything: this is the thread that everybody waits for."""
-    with connection:
+class Leaving:
+    """Connections that were turned away and are closed a moment later.
+
+    Closed at once, the other side would find out while it still asks, and some clients then forget the answer.
+    """
+
+    def __init__(self) -> None:
+        self._connections: deque[tuple[float, socket.socket]] = deque()
+
+    def turn_away(self, connection: socket.socket, refusal: Refusal) -> None:
+        """Answer without waiting for anything: this is for the thread that everybody waits for."""
         connection.setblocking(False)
         with contextlib.suppress(OSError):
             connection.send(encode(refusal.to_dict()))
-            # Closing with something unread would reach the other side as an error, perhaps before the answer.
-            connection.shutdown(socket.SHUT_RDWR)
-            while connection.recv(REQUEST_BYTES):
-                pass
+            connection.shutdown(socket.SHUT_WR)
+        self._connections.append((time.monotonic() + _LEAVING_SECONDS, connection))
+        if len(self._connections) > _MAX_LEAVING:
+            self._connections.popleft()[1].close()
+
+    def close(self, *, all_of_them: bool = False) -> None:
+        """Close those whose moment is over."""
+        while self._connections and (all_of_them or self._connections[0][0] <= time.monotonic()):
+            self._connections.popleft()[1].close()
 
 
 def peer_uid(connection: socket.socket) -> int:

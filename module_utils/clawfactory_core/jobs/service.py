@@ -17,7 +17,7 @@ from ..errors import CoreError
 from ..names import BOT_NAME
 from .child import Children
 from .kinds import Work, snapshot_entries
-from .listener import BACKLOG, has_left, inode, open_listener, peer_uid, receive, send, turn_away
+from .listener import BACKLOG, Leaving, has_left, inode, open_listener, peer_uid, receive, send
 from .protocol import ANSWER_BYTES, KINDS, REQUEST_SECONDS, SOCKET_NAME, Refusal, Request, encode, parse_request
 from .queue import BotJobs
 
@@ -66,6 +66,7 @@ class JobsService:
         self._selector = selectors.DefaultSelector()
         self._complaints: dict[str, str] = {}
         self._next_look = 0.0
+        self._leaving = Leaving()
 
     def run(self) -> None:
         """Serve until told to end."""
@@ -76,9 +77,11 @@ class JobsService:
                 self._next_look = time.monotonic() + LOOK_SECONDS
             for key, _ in self._selector.select(min(0.5, LOOK_SECONDS)):
                 self._accept(key.data)
+            self._leaving.close()
         self._stop()
 
     def _stop(self) -> None:
+        self._leaving.close(all_of_them=True)
         for bot in self._bots.values():
             bot.jobs.end()
             bot.listener.close()
@@ -176,14 +179,14 @@ class JobsService:
             if refusal is None:
                 bot.connections += 1
         if refusal is not None:
-            turn_away(connection, refusal)
+            self._leaving.turn_away(connection, refusal)
             return
         try:
             threading.Thread(target=self._serve, args=(bot, connection), daemon=True).start()
         except RuntimeError as error:  # no more threads
             with self._lock:
                 bot.connections -= 1
-            turn_away(connection, Refusal(503, "Too many", f"the jobs service has no room: {error}"))
+            self._leaving.turn_away(connection, Refusal(503, "Too many", f"the jobs service has no room: {error}"))
 
     def _serve(self, bot: _Bot, connection: socket.socket) -> None:
         try:
