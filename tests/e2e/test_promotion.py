@@ -183,9 +183,10 @@ class TestPushesFromTheGateway:
 
     @pytest.mark.parametrize("attack", ATTACKS)
     def test_push_is_refused_and_changes_nothing(self, bot: Bot, attack: str) -> None:
-        before, commit = refs(bot), approved_commit(bot)
+        # A clone has the controller show the main of now.
         prepared = bot.sh(PREPARE)
         assert prepared.returncode == 0, prepared.stderr
+        before, commit = refs(bot), approved_commit(bot)
         done = bot.sh(PREPARE + ATTACKS[attack], timeout=180)
         assert done.returncode != 0, f"it succeeded: {done.stdout}"
         assert done.stderr.strip(), "nobody said why"

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from tests.support.git_server import CLEAN, GitHandler
 
-TOKEN = "0123456789abcdef0123456789abcdef"
+TOKEN = "0c1d9e8f7a6b5c4d3e2f1a0b9c8d7e6f"
 _WHO = {
     "GIT_AUTHOR_NAME": "operator",
     "GIT_AUTHOR_EMAIL": "operator@example.org",
