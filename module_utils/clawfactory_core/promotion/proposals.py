@@ -83,15 +83,17 @@ def fork_point(repository: Path, uid: int, main: str, commit: str) -> str:
     return call_git(repository, call, "merge-base", check_sha(main), check_sha(commit)).output.decode().strip()
 
 
-def diff(repository: Path, uid: int, base: str, commit: str, max_bytes: int = 2**20) -> str:
+def diff(repository: Path, uid: int, base: str, commit: str, max_bytes: int = 2**20, *, from_fork: bool = False) -> str:
     """What a change does, as ``git diff`` shows it; ends with a note when it was cut.
 
-    :param base: commit or tree to compare with. For what a proposal does by itself, where it left ``main``:
-        :func:`fork_point`.
+    :param base: commit or tree to compare with.
     :param commit: commit or tree.
     :param max_bytes: longest text in bytes.
+    :param from_fork: compare with where ``commit`` left ``base``: what a proposal does, not what ``main`` did since.
     :raises CoreError: one of the two is not there.
     """
+    if from_fork:
+        base = fork_point(repository, uid, base, commit) or base
     call = GitCall(uid, max_output=max_bytes)
     options = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--stat=100", "--patch")
     answer = call_git(repository, call, "diff", *options, check_sha(base), check_sha(commit), "--")
