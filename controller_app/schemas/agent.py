@@ -28,6 +28,7 @@ class AgentProposal(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     name: str
+    #: Empty when the branch is gone, as that of a denied one may be.
     commit: str
     state: ProposalState
     #: Why it was denied.

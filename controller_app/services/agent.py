@@ -10,6 +10,7 @@ import clawfactory_core
 from clawfactory_core.jobs.protocol import Refusal
 
 from ..schemas.agent import AgentJob, AgentProposal, AgentSnapshot, AgentStatus
+from .denied import read_denied
 from .history import read_live_commit
 from .jobs import JobsClient
 from .proposals import ProposalService
@@ -44,8 +45,11 @@ class AgentService:
         return AgentStatus(bot=self._bot, version=clawfactory_core.__version__, approved=approved.commit, locked=locked)
 
     async def list_proposals(self) -> list[AgentProposal]:
-        """Return all proposals with what became of them."""
-        return [AgentProposal.model_validate(proposal) for proposal in await self._proposals.list_all()]
+        """Return all proposals with what became of them; of those denied long ago only the name and the reason."""
+        found = [AgentProposal.model_validate(proposal) for proposal in await self._proposals.list_all()]
+        denied = await asyncio.to_thread(read_denied, self._promotion_dir)
+        gone = sorted(set(denied) - {proposal.name for proposal in found})
+        return found + [AgentProposal(name=name, commit="", state="denied", reason=denied[name]) for name in gone]
 
     async def create_snapshot(self, label: str) -> AgentJob:
         """Ask for a snapshot.

@@ -26,6 +26,7 @@ from .audit import record_refusal
 from .git_process import GitCommand, GitFailed, drain, feed, printable, read_both, run_git, start_git
 from .push_commands import PushCommands, form_problem, read_commands, refusal_report
 from .push_limits import PushRate, directory_bytes
+from .tidying import Tidier
 
 GitServiceName = Literal["git-upload-pack", "git-receive-pack"]
 
@@ -90,6 +91,7 @@ class GitServer:
         self.seconds = seconds
         self._rate = rate
         self._pushed = pushed
+        self._tidier = Tidier(paths.origin, paths.proposals, paths.promotion, seconds=seconds)
         self._push = asyncio.Semaphore(1)
         self._fetches = asyncio.Semaphore(_FETCHES_AT_ONCE)
 
@@ -215,6 +217,8 @@ class GitServer:
 
     async def _limit_problem(self) -> str | None:
         used = await asyncio.to_thread(directory_bytes, self._paths.proposals)
+        if used > self._total_bytes and await self._tidier.tidy():
+            used = await asyncio.to_thread(directory_bytes, self._paths.proposals)
         if used > self._total_bytes:
             return (
                 f"all proposals together take {used >> 20} MiB, more than the {self._total_bytes >> 20} MiB allowed; "

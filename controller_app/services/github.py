@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import httpx
@@ -104,6 +105,8 @@ def make_github_client(
         base_url=url,
         headers=headers,
         proxy=proxy or None,
+        # The image's own authorities, among which are the machine's; httpx brings a list of its own.
+        verify=ssl.create_default_context(),
         transport=transport,
         timeout=_TIMEOUT_SECONDS,
         follow_redirects=False,  # it would take the token elsewhere

@@ -61,7 +61,8 @@ class ProposalService:
         :raises UnknownProposal: there is none.
         """
         proposal = await self.find(name)
-        return await asyncio.to_thread(diff, self._proposals, os.geteuid(), self._main(), proposal.commit)
+        main = self._main()
+        return await asyncio.to_thread(diff, self._proposals, os.geteuid(), main, proposal.commit, from_fork=True)
 
     async def read_main(self) -> str:
         """Return the commit that ``main`` is at.

@@ -303,6 +303,26 @@ class TestLimits:
         commit(work, "One", {"a.md": "1\n"})
         refused(push(work, "HEAD:refs/heads/proposal/x"), "all proposals together take 2 MiB, more than the 1 MiB")
 
+    @pytest.mark.parametrize("options", [{"proposals_max_mb": 3}])
+    def test_decided_proposals_make_room(self, work, repositories, settings):
+        main = git(work, "rev-parse", "HEAD")
+        for name in ("merged", "denied", "open"):
+            git(work, "reset", "--quiet", "--hard", main)
+            commit(work, name, {f"{name}.txt": os.urandom(700_000).hex()})
+            ended = push(work, f"HEAD:refs/heads/proposal/{name}")
+            assert ended.returncode == 0, ended.stderr
+        git(repositories.origin, "fetch", "--quiet", str(repositories.proposals), "proposal/merged:main")
+        record = json.dumps({"name": "denied", "commit": "1" * 40, "reason": "No."})
+        (settings.promotion_dir / "denied" / "denied.json").write_text(record)
+        (repositories.proposals / "objects" / "filler").write_bytes(os.urandom(1 << 20))
+        git(work, "reset", "--quiet", "--hard", main)
+        commit(work, "More", {"a.md": "1\n"})
+        ended = push(work, "HEAD:refs/heads/proposal/more")
+        assert ended.returncode == 0, ended.stderr
+        left = set(repositories.refs(repositories.proposals))
+        assert left == {"refs/heads/proposal/open", "refs/heads/proposal/more"}
+        git(repositories.proposals, "fsck", "--connectivity-only")
+
     def test_body_that_unpacks_to_more_than_a_push_may_have(self, address, headers):
         bomb = gzip.compress(b"\0" * (64 << 20))
         assert len(bomb) < 100_000
@@ -316,10 +336,10 @@ class TestLimits:
         refused(ended)
         assert repositories.refs(repositories.proposals) == {}
 
-    @pytest.mark.parametrize("options", [{"push_seconds": 1}])
+    @pytest.mark.parametrize("options", [{"push_seconds": 5}])
     def test_slow_body_gives_way(self, address, headers, work):
         def slowly():
-            for _ in range(40):
+            for _ in range(80):
                 yield b"0"
                 time.sleep(0.1)
 
