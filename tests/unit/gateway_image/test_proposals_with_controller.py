@@ -98,6 +98,7 @@ def test_secret_is_refused_in_words_without_it_and_the_correction_is_accepted(ga
     assert answer.startswith("refused ")
     assert "workspace/SOUL.md" in answer
     assert SECRET not in answer
+    assert "hook declined" not in answer
     assert proposals(repositories) == {}
     assert send(gateway, "leak", "There is a key.\n").startswith("accepted ")
 

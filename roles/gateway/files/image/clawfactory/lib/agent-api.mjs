@@ -122,7 +122,7 @@ export class AgentApi {
     const said = remoteLines(pushed.stderr);
     if (pushed.status === 0) return said;
     const refusal = /^!\t\S+\t(.+)$/m.exec(pushed.stdout);
-    if (refusal) throw new Rejected([said, explainRefusal(refusal[1])].filter(Boolean).join("\n"));
+    if (refusal) throw new Rejected([said, explainRefusal(refusal[1], said)].filter(Boolean).join("\n"));
     const status = /Authentication failed|could not read Username/.test(pushed.stderr) ? "401" : / (?:HTTP|error:) (4\d\d)\b/.exec(pushed.stderr)?.[1];
     if (status) throw new Rejected([said, explainStatus(status)].filter(Boolean).join("\n"));
     throw new Unreachable(`the controller does not take it now: ${lastLine(pushed.stderr)}`);
@@ -208,7 +208,9 @@ function explainUnbundle(text) {
   return `Git cannot read it: ${lastLine(text)}`;
 }
 
-function explainRefusal(reason) {
+function explainRefusal(reason, said) {
+  // The hook has said more than Git, which only knows that it declined.
+  if (said && /hook declined/.test(reason)) return "";
   if (/fetch first|non-fast-forward/.test(reason)) {
     return "another proposal has this name and is not part of yours; choose another name (propose.sh start)";
   }
