@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +66,6 @@ class PromotionPlan:
     :param entries: ``{name, kind}`` of the new tree's top-level workspace entries.
     :param added: names of entries that come, ``removed`` of those that go.
     :param recreate: the set of entries changes, so the gateway has to be made anew.
-    :param statistics: ``{files, added, removed}``, numbers of files and lines.
-    :param diff: the change as git shows it, cut at a bound.
     """
 
     request: PromotionRequest
@@ -77,13 +77,36 @@ class PromotionPlan:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     recreate: bool
-    statistics: dict[str, int] = field(default_factory=dict)
-    diff: str = ""
 
     @property
     def changed(self) -> bool:
         """Whether anything would be done."""
         return self.current != self.target
+
+    @cached_property
+    def statistics(self) -> dict[str, int]:
+        """``{files, added, removed}``, numbers of files and lines.
+
+        :raises CoreError: git cannot tell.
+        """
+        if not self.changed:
+            return {"files": 0, "added": 0, "removed": 0}
+        options = ("--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", "-z")
+        listed = run_git(self.bot.origin, "diff", *options, self.current, self.target, "--", uid=self.bot.uid)
+        rows = [row.split("\t") for row in listed.split("\0") if row]
+        return {
+            "files": len(rows),
+            "added": sum(int(row[0]) for row in rows if row[0] != "-"),
+            "removed": sum(int(row[1]) for row in rows if row[1] != "-"),
+        }
+
+    @cached_property
+    def diff(self) -> str:
+        """The change as git shows it, cut at a bound; looked up when it is asked for.
+
+        :raises CoreError: git cannot tell.
+        """
+        return repository.diff(self.bot.origin, self.bot.uid, self.current, self.target) if self.changed else ""
 
     def to_dict(self) -> dict[str, Any]:
         """For an answer: plain data, without the diff."""
@@ -112,26 +135,26 @@ def plan_promotion(request: PromotionRequest, gateway: GatewayControl | None = N
     bot = load(request.root, request.bot)
     _check_request(bot, request)
     _settle(bot, request, gateway)
-    # A rollback is the way out where somebody changed the approved tree.
-    current = commit_of(bot.approved) if request.rollback else check_approved(bot)
-    proposal_commit = ""
-    if request.proposal:
-        proposal_commit, target = _merged(bot, request)
-    elif request.rollback:
-        target = _earlier(bot, request.sha, current)
-    else:
-        target = _newer(bot, request, current)
-    plan = compare(request, bot, current, target, proposal_commit)
-    if not plan.changed:
-        return plan
-    statistics, text = _change(bot, current, target)
-    return PromotionPlan(**{**vars(plan), "statistics": statistics, "diff": text})
+    if request.rollback:
+        # The way out where somebody changed the approved tree.
+        current = commit_of(bot.approved)
+        return compare(request, bot, current, _earlier(bot, request.sha, current))
+    with ThreadPoolExecutor(1) as beside:
+        # What the remote or the bot has is fetched while the approved tree is looked at.
+        checked = beside.submit(check_approved, bot)
+        try:
+            proposal_commit, target = _merged(bot, request) if request.proposal else ("", _newest(bot, request))
+        finally:
+            current = checked.result()
+    if request.source in _LATE and _is_behind(bot, target, current):
+        target = current
+    return compare(request, bot, current, target, proposal_commit)
 
 
 def compare(
     request: PromotionRequest, bot: BotPromotion, current: str, target: str, proposal_commit: str = ""
 ) -> PromotionPlan:
-    """A plan without the change as git shows it.
+    """The plan of going from one commit to another.
 
     :raises InvalidInput: the target's tree may not be approved.
     """
@@ -252,19 +275,18 @@ def _settle(bot: BotPromotion, request: PromotionRequest, gateway: GatewayContro
         resume(request.root, request.bot, gateway, wait_seconds=request.wait_seconds)
 
 
-def _newer(bot: BotPromotion, request: PromotionRequest, current: str) -> str:
+def _newest(bot: BotPromotion, request: PromotionRequest) -> str:
     known = bool(request.sha) and repository.contains(bot.origin, bot.uid, request.sha)
-    if bot.settings.remote.url and not known:
-        repository.fetch_remote(bot.origin, bot.uid, bot.remote)
-    target = request.sha or repository.main_commit(bot.origin, bot.uid)
-    if request.sha and not repository.contains(bot.origin, bot.uid, target):
-        where = (
-            f"branch {bot.settings.remote.branch} of the remote" if bot.settings.remote.url else f"main of {bot.origin}"
-        )
-        raise InvalidInput(f"commit {target} is not on {where}; merge it there first, or name another one")
-    if request.source in _LATE and _is_behind(bot, target, current):
-        return current
-    return target
+    if known:
+        return request.sha
+    if bot.settings.remote.url:
+        main = repository.fetch_remote(bot.origin, bot.uid, bot.remote)
+    else:
+        main = repository.main_commit(bot.origin, bot.uid)
+    if request.sha not in ("", main) and not repository.contains(bot.origin, bot.uid, request.sha):
+        where = f"branch {bot.settings.remote.branch} of the remote" if bot.settings.remote.url else "main"
+        raise InvalidInput(f"commit {request.sha} is not on {where}; merge it there first, or name another one")
+    return request.sha or main
 
 
 def _is_behind(bot: BotPromotion, target: str, current: str) -> bool:
@@ -302,14 +324,3 @@ def _merged(bot: BotPromotion, request: PromotionRequest) -> tuple[str, str]:
     if repository.contains(bot.origin, bot.uid, commit):
         return commit, main
     return commit, repository.merge_trees(bot.origin, bot.uid, name, main, commit)
-
-
-def _change(bot: BotPromotion, current: str, target: str) -> tuple[dict[str, int], str]:
-    listed = run_git(bot.origin, "diff", "--numstat", "--no-renames", "-z", current, target, "--", uid=bot.uid)
-    rows = [row.split("\t") for row in listed.split("\0") if row]
-    statistics = {
-        "files": len(rows),
-        "added": sum(int(row[0]) for row in rows if row[0] != "-"),
-        "removed": sum(int(row[1]) for row in rows if row[1] != "-"),
-    }
-    return statistics, repository.diff(bot.origin, bot.uid, current, target)
