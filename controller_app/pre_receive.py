@@ -19,6 +19,7 @@ from clawfactory_core.promotion.receive_rules import Push, PushLimits, check_pus
 from clawfactory_core.promotion.secret_rules import Fingerprints
 
 from .services.denied import read_denied
+from .services.tree_limits import read_tree_limits
 
 #: What git tells its hook about the objects that are not in the repository yet.
 QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
@@ -37,7 +38,9 @@ def judge(lines: Iterable[str], environment: Mapping[str, str]) -> list[str]:
         raise CoreError(f"git names {len(updates)} refs to its hook in a form that is not known")
     main = environment["CLAWFACTORY_MAIN"]
     fingerprints = Fingerprints.load(Path(environment["CLAWFACTORY_FINGERPRINTS"]))
-    denied = read_denied(Path(environment["CLAWFACTORY_PROMOTION"]))
+    promotion = Path(environment["CLAWFACTORY_PROMOTION"])
+    denied = read_denied(promotion)
+    limits = PushLimits(pack_bytes=int(environment["CLAWFACTORY_PACK_BYTES"]), tree=read_tree_limits(promotion))
     found = []
     for old, new, ref in updates:
         push = Push(
@@ -50,7 +53,7 @@ def judge(lines: Iterable[str], environment: Mapping[str, str]) -> list[str]:
             environment={name: environment[name] for name in QUARANTINE if name in environment},
             denied=denied,
             fingerprints=fingerprints,
-            limits=PushLimits(pack_bytes=int(environment["CLAWFACTORY_PACK_BYTES"])),
+            limits=limits,
         )
         refusal = check_push(push)
         if refusal is not None:

@@ -249,10 +249,25 @@ def test_denied_name_is_refused_with_the_reason(work, repositories, settings):
     assert push(work, "HEAD:refs/heads/proposal/y").returncode == 0
 
 
-@pytest.mark.parametrize("broken", ["fingerprints", "denied"])
+def test_limits_of_promotions_hold_for_pushes(work, repositories, settings):
+    limits = {"files": 3, "blob_bytes": 100, "total_bytes": 1000, "name_bytes": 1000, "depth": 4}
+    (settings.promotion_dir / "settings.json").write_text(json.dumps({"schema": 1, "limits": limits}))
+    commit(work, "Longer", {"README.md": "x" * 101})
+    refused(push(work, "HEAD:refs/heads/proposal/longer"), "REFUSED")
+    git(work, "reset", "--quiet", "--hard", "origin/main")
+    commit(work, "More", {"more.md": "x"})
+    refused(push(work, "HEAD:refs/heads/proposal/more"), "REFUSED")
+    git(work, "reset", "--quiet", "--hard", "origin/main")
+    commit(work, "Fine", {"README.md": "y"})
+    assert push(work, "HEAD:refs/heads/proposal/fine").returncode == 0
+
+
+@pytest.mark.parametrize("broken", ["fingerprints", "denied", "settings"])
 def test_what_cannot_be_checked_is_refused(work, repositories, settings, broken, caplog):
     if broken == "fingerprints":
         settings.fingerprints_file.unlink()
+    elif broken == "settings":
+        (settings.promotion_dir / "settings.json").write_text('{"limits": {"colour": 1}}')
     else:
         (settings.promotion_dir / "denied" / "x.json").write_text("{")
     commit(work, "One", {"a.md": "1\n"})
