@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from .jobs import JobsClient
 from .proposals import ProposalService
 
 _ACTOR = "agent"
+#: What the bot asks for is worked on by so many at once: threads and the machine's answers are the operator's, too.
+_AT_ONCE = 2
+#: The machine looks at the whole bot to say whether it is locked.
+_LOCK_SECONDS = 10.0
 
 
 class AgentService:
@@ -36,6 +42,9 @@ class AgentService:
         self._promotion_dir = promotion_dir
         self._proposals = proposals
         self._jobs = jobs
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._lock_turn = asyncio.Lock()
+        self._locked: tuple[float, bool | None] = (-math.inf, None)
 
     async def read_status(self) -> AgentStatus:
         """Return what the bot is now; a machine that does not answer leaves ``locked`` open."""
@@ -46,8 +55,9 @@ class AgentService:
 
     async def list_proposals(self) -> list[AgentProposal]:
         """Return all proposals with what became of them; of those denied long ago only the name and the reason."""
-        found = [AgentProposal.model_validate(proposal) for proposal in await self._proposals.list_all()]
-        denied = await asyncio.to_thread(read_denied, self._promotion_dir)
+        async with self._turn:
+            found = [AgentProposal.model_validate(proposal) for proposal in await self._proposals.list_all()]
+            denied = await asyncio.to_thread(read_denied, self._promotion_dir)
         gone = sorted(set(denied) - {proposal.name for proposal in found})
         return found + [AgentProposal(name=name, commit="", state="denied", reason=denied[name]) for name in gone]
 
@@ -56,14 +66,14 @@ class AgentService:
 
         :raises Refusal: the machine refuses; 429 when the bot has asked too often.
         """
-        return _job((await self._jobs.ask("snapshot", actor=_ACTOR, label=label or None))["job"])
+        return _job((await self._ask("snapshot", actor=_ACTOR, label=label or None))["job"])
 
     async def list_snapshots(self) -> list[AgentSnapshot]:
         """Return all snapshots, the newest last.
 
         :raises Refusal: the machine does not answer.
         """
-        found = (await self._jobs.ask("snapshots"))["snapshots"]
+        found = (await self._ask("snapshots"))["snapshots"]
         return [AgentSnapshot.model_validate(entry) for entry in found]
 
     async def read_job(self, job: str) -> AgentJob:
@@ -71,14 +81,26 @@ class AgentService:
 
         :raises Refusal: 404, there is none.
         """
-        found = (await self._jobs.ask("job", id=job))["job"]
+        found = (await self._ask("job", id=job))["job"]
         if (found["kind"], found["actor"]) != ("snapshot", _ACTOR):
             raise Refusal(404, "Not found", f"there is no job {job}")
         return _job(found)
 
+    async def _ask(self, op: str, **fields: str | None) -> dict[str, Any]:
+        async with self._turn:
+            return await self._jobs.ask(op, **fields)
+
     async def _is_locked(self) -> bool | None:
+        async with self._lock_turn:
+            seen, locked = self._locked
+            if time.monotonic() - seen > _LOCK_SECONDS:
+                locked = await self._read_lock()
+                self._locked = (time.monotonic(), locked)
+            return locked
+
+    async def _read_lock(self) -> bool | None:
         try:
-            locked = (await self._jobs.ask("promotion_info"))["promotion"].get("locked")
+            locked = (await self._ask("promotion_info"))["promotion"].get("locked")
         except Refusal as refusal:
             return True if refusal.status == 423 else None
         return locked if isinstance(locked, bool) else None

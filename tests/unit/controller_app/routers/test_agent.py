@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import httpx
@@ -121,6 +122,12 @@ async def test_status_after_a_promotion(bot, settings, commit):
 async def test_lock_is_told_when_it_is_known(bot, jobs, answer, locked):
     jobs.answers["promotion_info"] = answer
     assert (await bot.get("/agent/status")).json()["locked"] is locked
+
+
+async def test_machine_is_not_asked_again_and_again(bot, jobs):
+    for response in await asyncio.gather(*(bot.get("/agent/status") for _ in range(20))):
+        assert response.status_code == 200
+    assert len(jobs.asked("promotion_info")) == 1
 
 
 async def test_proposals(bot, repositories, settings):
