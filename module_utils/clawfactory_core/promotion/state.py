@@ -3,6 +3,8 @@
 settings.json     what role ``promotion`` settled          gateway.json    the gateway's container, as its role made it
 history.jsonl     every promotion and rollback             denied/         one file for each denied proposal
 journal.json      how far a running one is                 lock            held while one runs
+
+The controller reads in the history what is live: its own mount of ``approved`` stays at the tree of when it started.
 """
 
 from __future__ import annotations

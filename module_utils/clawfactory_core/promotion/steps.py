@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import Conflict, CoreError
 from ..machine import commit as commit_of
-from ..snapshots.create import apply_snapshot
+from ..snapshots.create import apply_snapshot, snapshot_is_being_made
 from ..snapshots.progress import Progress
 from ..snapshots.settings import settings_path as snapshot_settings_path
 from ..snapshots.settings import snapshot_request
@@ -19,10 +19,13 @@ from . import repository, switch
 from .events import audit, last_words
 from .gateway import GatewayControl
 from .journal import Journal, remove_journal, write_journal
-from .records import MAX_REASON, HistoryEntry, append_history, read_history, write_shown
+from .records import MAX_REASON, HistoryEntry, append_history, read_history
 from .state import BotPromotion, now, refuse_locked
 
 Report = Callable[[Progress], None]
+#: Seconds to wait for a snapshot that somebody else makes, such as the schedule.
+_SNAPSHOT_SECONDS = 900.0
+_SNAPSHOT_PAUSE = 1.0
 
 
 class Steps:
@@ -45,9 +48,7 @@ class Steps:
         bot, journal = self.bot, self.journal
         self._note("preparing")
         if bot.settings.snapshot and snapshot_settings_path(bot.root, bot.bot).exists():
-            label = "before-rollback" if journal.rollback else "before-promotion"
-            made = apply_snapshot(snapshot_request(bot.root, bot.bot, label=label), self._report)
-            self._note("preparing", snapshot=made.record.id)
+            self._note("preparing", snapshot=self._make_snapshot())
         self._say("prepare")
         switch.discard(bot.following)
         repository.checkout(bot.origin, bot.uid, journal.to_commit, bot.following, spare=bot.previous)
@@ -85,8 +86,6 @@ class Steps:
         self._note("keeping")
         if os.path.lexists(bot.following):
             switch.replace(bot.following, bot.previous)
-        shown = {"schema": 1, "commit": self.journal.to_commit, "time": now(), "actor": self.journal.actor}
-        write_shown(bot, bot.directory / "approved.json", json.dumps(shown, indent=2) + "\n")
         self._end("promoted")
 
     def restore(self, reason: str) -> None:
@@ -127,6 +126,24 @@ class Steps:
                 f"{self.journal.from_commit} to {self.journal.to_commit}; put one of the two there"
             )
         return stands
+
+    def _make_snapshot(self) -> str:
+        """Id of a snapshot of the state as it is now; one that is being made by somebody else is waited for."""
+        bot = self.bot
+        label = "before-rollback" if self.journal.rollback else "before-promotion"
+        request = snapshot_request(bot.root, bot.bot, label=label)
+        deadline = time.monotonic() + _SNAPSHOT_SECONDS
+        retried = False
+        while True:
+            try:
+                return apply_snapshot(request, self._report).record.id
+            except Conflict:
+                # One that has just ended is worth another try, for anything else nothing would change.
+                busy = snapshot_is_being_made(request.directory)
+                if time.monotonic() >= deadline or (retried and not busy):
+                    raise
+                retried = not busy
+            time.sleep(_SNAPSHOT_PAUSE)
 
     def _restart_old(self, *, start: bool) -> None:
         try:

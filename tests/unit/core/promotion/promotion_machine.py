@@ -159,7 +159,8 @@ class Machine:
 
     def propose(self, name: str, files: Mapping[str, str | None]) -> str:
         """Push a proposal, as the controller takes it from the bot."""
-        self.git(self.work, "checkout", "-q", "-B", "proposal", self.main)
+        self.git(self.work, "fetch", "-q", str(self.bot.origin), "main")
+        self.git(self.work, "checkout", "-q", "-B", "proposal", "FETCH_HEAD")
         commit = self.commit(files, f"proposal/{name}", str(self.bot.proposals))
         self.git(self.work, "checkout", "-q", "main")
         return commit
