@@ -138,7 +138,13 @@ def _make_services(
     settings: Settings, gateway: GatewayProbe, github_client: httpx.AsyncClient, clock: Callable[[], float]
 ) -> Services:
     jobs = JobsClient(settings.jobs_socket)
-    proposals = ProposalService(origin=settings.origin, proposals=settings.proposals, promotion=settings.promotion_dir)
+    proposals = ProposalService(
+        origin=settings.origin,
+        proposals=settings.proposals,
+        promotion=settings.promotion_dir,
+        remote=_git_remote(settings) if settings.mirrors else None,
+        branch=settings.branch,
+    )
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=select_autoescape(),

@@ -44,7 +44,7 @@ async def deny_branch(name: Name, body: DenyRequest, proposals: ProposalServiceD
 
 @router.post("/controller/promote-main", status_code=202)
 async def promote_main(proposals: ProposalServiceDep, jobs: JobsDep) -> Job:
-    """Promote what the approved branch is at now, as the machine knows it."""
+    """Promote what the approved branch is at now, at the remote if there is one."""
     return _job(await jobs.ask("promotion", actor=_ACTOR, source="dashboard", sha=await proposals.read_main()))
 
 

@@ -13,6 +13,7 @@ from clawfactory_core.promotion.repository import MAIN
 
 from .approved import read_ref
 from .denied import read_denied
+from .git_remote import GitRemote
 
 
 class UnknownProposal(InvalidInput):
@@ -28,12 +29,18 @@ class ProposalService:
     :param origin: repository that is the authority.
     :param proposals: repository that the bot pushes to.
     :param promotion: directory of what was promoted and denied.
+    :param remote: where the approved branch is, if that is elsewhere and can be asked.
+    :param branch: its name there.
     """
 
-    def __init__(self, *, origin: Path, proposals: Path, promotion: Path) -> None:
+    def __init__(
+        self, *, origin: Path, proposals: Path, promotion: Path, remote: GitRemote | None = None, branch: str = "main"
+    ) -> None:
         self._origin = origin
         self._proposals = proposals
         self._promotion = promotion
+        self._remote = remote
+        self._branch = branch
 
     async def list_all(self) -> list[Proposal]:
         """Return all proposals, the newest first.
@@ -65,11 +72,16 @@ class ProposalService:
         return await asyncio.to_thread(diff, self._proposals, os.geteuid(), main, proposal.commit, from_fork=True)
 
     async def read_main(self) -> str:
-        """Return the commit that ``main`` is at.
+        """Return the newest commit of the approved branch: the remote's, else that of ``main`` here.
 
-        :raises CoreError: there is no ``main``.
+        :raises CoreError: there is none, or the remote does not answer.
         """
-        return await asyncio.to_thread(self._main)
+        if self._remote is None:
+            return await asyncio.to_thread(self._main)
+        commit = await self._remote.read_branch(self._branch)
+        if commit is None:
+            raise InvalidInput(f"the remote has no branch {self._branch}; correct promotion_branch")
+        return commit
 
     def _list(self) -> list[Proposal]:
         denied = read_denied(self._promotion)

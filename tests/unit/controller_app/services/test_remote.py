@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from clawfactory_core.errors import InvalidInput
 from controller_app.main import create_app
 from controller_app.services.git_process import GitFailed
 from controller_app.services.git_remote import GitRemote
@@ -242,6 +243,16 @@ async def test_application_mirrors_while_it_runs(hub, settings, repositories, pr
         async with asyncio.timeout(20):
             while not hub.pulls:
                 await asyncio.sleep(0.05)
+
+
+async def test_newest_main_is_that_of_the_remote(settings, remote, repositories, remote_repository):
+    places = {"origin": settings.origin, "proposals": settings.proposals, "promotion": settings.promotion_dir}
+    sha = commit(repositories.directory / "work", "Merged", {"merged.md": "x\n"})
+    git(repositories.directory / "work", "push", "--quiet", str(remote_repository), "HEAD:main")
+    assert await ProposalService(**places, remote=remote).read_main() == sha
+    assert await ProposalService(**places).read_main() == repositories.main != sha
+    with pytest.raises(InvalidInput, match="no branch stable"):
+        await ProposalService(**places, remote=remote, branch="stable").read_main()
 
 
 async def test_offline_nothing_is_mirrored(app):
