@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,22 @@ from clawfactory_core.promotion.remotes import (
     shown_address,
 )
 from clawfactory_core.promotion.repository import fetch_remote, main_commit
-from tests.support.git_http import git_http
+from tests.support.git_server import RemoteServer
 from tests.unit.core.promotion.repositories import UID, Repositories, git
 
 TOKEN = "made-up:tok/en%20$(id)'"
+
+
+@contextmanager
+def git_http(top: Path, user: str, password: str) -> Iterator[str]:
+    with RemoteServer(("127.0.0.1", 0), top, f"{user}:{password}") as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture
@@ -51,11 +66,9 @@ def test_login_travels_to_its_server_alone_and_in_no_argument(repos, tmp_path, m
     assert TOKEN not in config and url not in config
 
 
-@pytest.mark.parametrize("login", ["user:pass%2Fw%40rd@", ""])
-def test_login_in_the_address_is_used(repos, login):
-    user, password = ("user", "pass/w@rd") if login else ("", "")
-    with git_http(repos.top, user, password) as url:
-        remote = Remote(f"{url.replace('://', f'://{login}')}/remote.git")
+def test_login_in_the_address_is_used(repos):
+    with git_http(repos.top, "user", "pass/w@rd") as url:
+        remote = Remote(f"{url.replace('://', '://user:pass%2Fw%40rd@')}/remote.git")
         assert fetch_remote(repos.origin, UID, remote) == repos.first
 
 
