@@ -16,7 +16,7 @@ from . import repository
 from .gateway import GatewayControl
 from .journal import read_journal
 from .names import FETCHED, check_proposal_name, check_sha
-from .records import SOURCES, read_denials, read_history, was_approved
+from .records import SOURCES, HistoryEntry, read_denials, read_history, was_approved
 from .recovery import resume
 from .state import BotPromotion, load, refuse_locked
 from .tree_rules import TreeEntry, TreeLimits, check_tree, read_tree
@@ -146,7 +146,7 @@ def plan_promotion(request: PromotionRequest, gateway: GatewayControl | None = N
             proposal_commit, target = _merged(bot, request) if request.proposal else ("", _newest(bot, request))
         finally:
             current = checked.result()
-    if request.source in _LATE and _is_behind(bot, target, current):
+    if request.source in _LATE and target != current and _is_settled(bot, request, target, current):
         target = current
     return compare(request, bot, current, target, proposal_commit)
 
@@ -287,6 +287,26 @@ def _newest(bot: BotPromotion, request: PromotionRequest) -> str:
         where = f"branch {bot.settings.remote.branch} of the remote" if bot.settings.remote.url else "main"
         raise InvalidInput(f"commit {request.sha} is not on {where}; merge it there first, or name another one")
     return request.sha or main
+
+
+def _is_settled(bot: BotPromotion, request: PromotionRequest, target: str, current: str) -> bool:
+    """Whether what a source that comes late, or again and again, asks for was decided already.
+
+    :raises Conflict: it was decided otherwise, and somebody should hear of it.
+    """
+    if _is_behind(bot, target, current):
+        return True
+    undone = next((entry for entry in read_history(bot) if _undid(entry, target)), None)
+    if undone is not None and request.source == "webhook":
+        how = f"was rolled back by {undone.actor}" if undone.rollback else "did not stay"
+        raise Conflict(f"{target} {how} at {undone.time}; promote it by the dashboard or playbooks/promote.yml")
+    return undone is not None
+
+
+def _undid(entry: HistoryEntry, commit: str) -> bool:
+    if entry.rollback:
+        return entry.from_commit == commit and entry.result == "promoted"
+    return entry.to_commit == commit and entry.result == "restored"
 
 
 def _is_behind(bot: BotPromotion, target: str, current: str) -> bool:

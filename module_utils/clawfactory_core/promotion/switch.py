@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import shutil
+import time
 from pathlib import Path
 
 from ..errors import CoreError
@@ -20,6 +21,7 @@ from ..files import sync_directory
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_REMOVE_SECONDS = 30.0
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
@@ -66,10 +68,16 @@ def replace(path: Path, target: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise CoreError(f"{path} cannot be removed: {error.strerror or error}; remove it by hand") from error
+    deadline = time.monotonic() + _REMOVE_SECONDS
+    while True:
+        try:
+            shutil.rmtree(path)
+            return
+        except OSError as error:
+            # The git of a killed process may still be writing there; it ends when its checkout does.
+            if time.monotonic() >= deadline:
+                raise CoreError(f"{path} cannot be removed: {error.strerror or error}; remove it by hand") from error
+        time.sleep(0.1)
 
 
 def _moving(approved: Path) -> Path:

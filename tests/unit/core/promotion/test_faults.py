@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -156,6 +157,24 @@ def test_planning_brings_an_interrupted_one_to_its_end_first(machine):
         machine.plan(check=True)
     assert not machine.plan().changed
     assert machine.consistent() == machine.gateway.seen()["commit"] == target
+
+
+def test_killed_while_git_goes_on_without_it(machine):
+    before = machine.approved_commit
+    target = machine.commit({f"workspace/skills/{number}.md": f"{number}\n" for number in range(1000)})
+    partial = machine.repositories / "approved.next.partial"
+    child = os.fork()
+    if child == 0:
+        with suppress(CoreError):
+            machine.promote()
+        os._exit(0)
+    while not (partial / "workspace").exists():
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert resume(machine.root, BOT, machine.gateway) == "undone"
+    assert machine.consistent() == before == machine.gateway.seen()["commit"]
+    assert machine.promote().to_commit == target
 
 
 def test_interrupted_and_locked_meanwhile(machine):

@@ -11,7 +11,7 @@ from clawfactory_core.promotion.decide import deny
 from clawfactory_core.promotion.info import promotion_info, table
 from clawfactory_core.promotion.plan import drift
 from clawfactory_core.promotion.state import load
-from tests.unit.core.promotion.promotion_machine import BOT, Machine
+from tests.unit.core.promotion.promotion_machine import BOT, BROKEN, Machine
 
 
 def everything(machine: Machine) -> dict[str, tuple[int, int]]:
@@ -170,6 +170,28 @@ def test_news_that_come_late_do_not_go_back(machine, source):
     machine.promote()
     assert not machine.plan(source=source, sha=first).changed
     assert machine.plan(sha=first).changed
+
+
+def test_polling_does_not_undo_a_rollback(machine):
+    bad = machine.commit({"workspace/SOUL.md": "1\n"})
+    machine.promote()
+    machine.promote(rollback=True)
+    assert not machine.plan(source="polling").changed
+    with pytest.raises(Conflict, match=f"{bad} was rolled back by alice"):
+        machine.plan(source="webhook", sha=bad, delivery="d-2")
+    # People may, and so may what comes after it.
+    assert machine.plan(source="dashboard").target == bad
+    good = machine.commit({"workspace/SOUL.md": "2\n"})
+    assert machine.plan(source="polling").target == good
+
+
+def test_polling_does_not_try_again_what_did_not_stay(machine):
+    bad = machine.commit({f"workspace/{BROKEN}": "x"})
+    assert machine.promote(source="polling").result == "restored"
+    assert not machine.plan(source="polling").changed
+    with pytest.raises(Conflict, match=f"{bad} did not stay"):
+        machine.plan(source="webhook", sha=bad, delivery="d-2")
+    assert machine.plan().target == bad
 
 
 def dirty(machine: Machine, how: str) -> None:
