@@ -48,7 +48,7 @@ SECRETS = {
 OTHER_FORMS = [
     ("a private key (PEM, OpenSSH or OpenPGP)", "-----BEGIN RSA PRIVATE KEY-----\\n" + "MIIEowIBAAKCAQEA" * 4),
     ("a private key (PEM, OpenSSH or OpenPGP)",
-     "> -----BEGIN RSA PRIVATE KEY-----\n> Proc-Type: 4,ENCRYPTED\n> DEK-Info: AES-128-CBC,0A\n>\n> " + "MIIEowIBAAKCAQEA" * 4),
+     "> -----BEGIN RSA PRIVATE KEY-----\n> Proc-Type: 4,E\n> DEK-Info: AES-128\n>\n> " + "MIIEowIBAAKCAQEA" * 4),
     ("a private key (PEM, OpenSSH or OpenPGP)",
      "-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: x\n\n" + "lQOYBGXyZ1wBCAC7" * 4),
     ("an OpenAI key", "sk-" + "aB3De" * 4 + "T3Blbk" + "FJ" + "aB3De" * 4),

@@ -59,8 +59,8 @@ def test_ordinary_tree_is_accepted():
     [
         ".git", ".GIT", ".Git", ".gi\u200ct", ".g\u200dit", "\u200e.git", ".git\ufeff", ".g\u206ait", "git~1", "GIT~1",
         ".git.", ".git ", ".git . .", ".git::$INDEX_ALLOCATION", ".git:stream", ".GIT::$INDEX_ALLOCATION",
-        ".git\\hooks", "a\\.git", ".ｇｉｔ", ".gitmodules", ".GitModules", ".gitmodules ", "gitmod~1", "GI7EBA~1", "gi7eb~12",
-        ".gitattributes", ".gitattributes.", ".GITATTRIBUTES::$DATA", "gitatt~1", "gi7d29~1",
+        ".git\\hooks", "a\\.git", ".ｇｉｔ", ".gitmodules", ".GitModules", ".gitmodules ", "gitmod~1", "GI7EBA~1",
+        "gi7eb~12", ".gitattributes", ".gitattributes.", ".GITATTRIBUTES::$DATA", "gitatt~1", "gi7d29~1",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["{}", "workspace/{}", "workspace/skills/{}", "{}/config", "workspace/a/{}/b"])
