@@ -17,7 +17,6 @@ TOP = {
     "disk": "root root 755 directory",
     "promotion": "root root 755 directory",
     "jobs": "root root 700 directory",
-    "jobs": "root root 700 directory",
     "firewall/clawfactory.nft": "root root 644 regular file",
 }
 PER_BOT = {
@@ -38,8 +37,6 @@ PER_BOT = {
     "bot_repos/{bot}/proposals.git": "{controller} {controller} 700 directory",
     "promotion/{bot}": "root {controller} 750 directory",
     "promotion/{bot}/denied": "root {controller} 750 directory",
-    "jobs/{bot}": "root root 700 directory",
-    "run/{bot}/jobs": "root {controller} 2750 directory",
     "bot_repos/{bot}/config": "root {gateway} 750 directory",
     "bot_repos/{bot}/config/openclaw.json": "root {gateway} 640 regular file",
     "bot_repos/{bot}/config/operator.json5": "root {gateway} 640 regular file",
