@@ -62,9 +62,12 @@ class TreeWriter:
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=parent, follow_symlinks=False)
         self.spend(4096)
 
-    def file(self, path: bytes, mode: int, mtime_ns: int) -> FileWriter:
-        """Make a file; one that is there is replaced. The result must be closed (``with``)."""
-        if not self._wanted(path, False):
+    def file(self, path: bytes, mode: int, mtime_ns: int, *, left_out: bool = False) -> FileWriter:
+        """Make a file; one that is there is replaced. The result must be closed (``with``).
+
+        :param left_out: nothing is there, and the content is taken without being written.
+        """
+        if left_out or not self._wanted(path, False):
             return FileWriter(self, -1, 0, 0)
         parent, name = self._parent(path)
         try:
@@ -99,7 +102,7 @@ class TreeWriter:
         return FileWriter(self, descriptor, self._mode(mode), mtime_ns, size)
 
     def remove(self, path: bytes, *, directory: bool) -> None:
-        """Remove an entry, with all that is below it."""
+        """Remove an entry, with all that is below it. A file that was left out is no error."""
         if not self._wanted(path, directory):
             return
         parent, name = self._parent(path)
@@ -108,7 +111,8 @@ class TreeWriter:
             parent, name = self._parent(path)
             remove_tree(parent, name)
         else:
-            os.unlink(name, dir_fd=parent)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
 
     def finish(self, directories: Iterable[tuple[bytes, int, int]]) -> None:
         """Give directories their modes and times.

@@ -38,6 +38,7 @@ class Target:
     :param spool: an empty file of no name, on the same disk.
     :param wanted: see :class:`.tree_writer.TreeWriter`.
     :param private: see there.
+    :param databases_only: see :class:`.replay.Replay`; not for archives of the original.
     """
 
     root: int
@@ -46,6 +47,7 @@ class Target:
     gid: int
     wanted: Callable[[bytes, bool], bool] | None = None
     private: bool = False
+    databases_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,14 @@ def unpack_chain(
     limits: ReadLimits,
     *,
     bot: str = "",
+    phase: str = "restore",
     progress: Callable[[Progress], None] | None = None,
 ) -> Unpacked:
     """Unpack a chain and check all that can be checked of it. After an error, throw away what is below ``target.root``.
 
     :param chain: the full snapshot first, as :func:`.chains.chain_of` gives it.
     :param bot: whose snapshots they must be; empty for anybody's.
+    :param phase: what ``progress`` is told that this is.
     :raises InvalidInput: there is no private key, or the chain is longer than it may be.
     :raises MissingDependency: pyrage or zstandard cannot be imported.
     :raises WrongKey, Damaged, BadArchive, BrokenChain: what is wrong with which archive.
@@ -106,7 +110,7 @@ def unpack_chain(
         unpacker = Worker(lambda report: _unpack(chain, sizes, plain, target, limits), confinement)
         stack.callback(unpacker.stop)
         _close(plain)
-        meter = Meter(progress, "restore", sum(sizes))
+        meter = Meter(progress, phase, sum(sizes))
         wait([feeder, inflater, unpacker], lambda message: meter.count(message["done"]))
         # If one fails, those before it only find that nobody reads, and those after it that the input ends.
         for worker in (feeder, inflater, unpacker):
@@ -243,7 +247,7 @@ def _unpack(
     # Confined to it by now, or at least in it.
     root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     tree = TreeWriter(root, limits, target.wanted, private=target.private)
-    replay = Replay(tree, target.spool, limits, single=len(chain) == 1)
+    replay = Replay(tree, target.spool, limits, single=len(chain) == 1, databases_only=target.databases_only)
     headers = []
     databases: tuple[dict[str, str], ...] = ()
     for link, size, reader in zip(chain, sizes, readers, strict=True):

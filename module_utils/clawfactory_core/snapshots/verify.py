@@ -155,7 +155,7 @@ def _verify_content(
         with contextlib.suppress(FileNotFoundError):
             discard(path)
         try:
-            unpacked = unpack_beside(request, chain, path, progress)
+            unpacked = unpack_beside(request, chain, path, progress, checking=True)
         except InvalidInput:
             raise
         except CoreError as error:
