@@ -177,6 +177,7 @@ class FileWriter:
         self._mtime_ns = mtime_ns
         self._size = size
         self._position = 0
+        self._end = 0
         self.written = descriptor >= 0
 
     def __enter__(self) -> FileWriter:
@@ -198,6 +199,7 @@ class FileWriter:
             done = os.pwrite(self._descriptor, view, offset)
             offset += done
             view = view[done:]
+        self._end = max(self._end, offset)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -206,7 +208,9 @@ class FileWriter:
             return
         try:
             if kind is None:
-                os.ftruncate(self._descriptor, self._position if self._size is None else self._size)
+                size = self._position if self._size is None else self._size
+                if self._size is not None or self._end != size:
+                    os.ftruncate(self._descriptor, size)
                 os.fchmod(self._descriptor, self._mode)
                 os.utime(self._descriptor, ns=(self._mtime_ns, self._mtime_ns))
         finally:

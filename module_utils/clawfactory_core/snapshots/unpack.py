@@ -94,7 +94,7 @@ def unpack_chain(
     if not identities:
         raise InvalidInput("no private key to decrypt with; give at least one")
     # In the children that are confined nothing can be imported any more.
-    zstd.decompress_reader(io.BytesIO())
+    zstd.decompress_stream(io.BytesIO(), io.BytesIO())
     sizes = [_size(directory, link) for link in chain]
     with ExitStack() as stack:
         # Each child has the ends of pipes that it uses and no others, or it would never see that its neighbour ended.
@@ -222,19 +222,25 @@ def _inflate(
 ) -> dict[str, Any]:
     _close(others)
     for link, reader, writer in zip(chain, readers, writers, strict=True):
-        # Those of the original are not compressed.
-        stream = reader if link.kind == "legacy" else zstd.decompress_reader(reader)
         try:
-            while data := stream.read(_BUFFER):
-                view = memoryview(data)
-                while view:
-                    view = view[writer.write(view) :]
+            if link.kind == "legacy":
+                # Those of the original are not compressed.
+                _copy(reader, writer)
+            else:
+                zstd.decompress_stream(reader, writer)
             writer.close()
         except BrokenPipeError:
             return {"aborted": True}
         except CoreError as error:
             raise _named(error, chain, link) from error
     return {"aborted": False}
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    while data := source.read(_BUFFER):
+        view = memoryview(data)
+        while view:
+            view = view[target.write(view) :]
 
 
 def _unpack(
