@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,7 +15,7 @@ from tests.support.model_server import GIVEN
 from tests.support.playbooks import ansible_playbook
 from tests.support.polling import wait_for
 
-from .conftest import INVENTORY, ROOT
+from .conftest import INVENTORY
 
 # The shortest idle time that can be configured is an hour: let it have passed (prune.ts, state/openclaw.sqlite).
 AGE_SANDBOXES = """
@@ -161,16 +160,6 @@ class TestOpenClawsOwnCommands:
         remove_all(bot)
         assert not sandboxes(bot)
         assert hostname_of(bot.chat("RUN: hostname")) != first
-
-
-@pytest.fixture(scope="class")
-def second(bot: Bot) -> Iterator[Bot]:
-    """A second bot on the same engine whose sessions each have a sandbox and a workspace of their own."""
-    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e-sessions").succeeded()
-    slot = json.loads((ROOT / "allocations.json").read_text())["bots"]["e2e-sessions"]
-    yield Bot("e2e-sessions", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
-    purge = ("--extra-vars", "remove_purge=true remove_confirm=e2e-sessions")
-    ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "e2e-sessions", *purge).succeeded()
 
 
 class TestScopes:
