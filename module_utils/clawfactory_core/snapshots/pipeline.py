@@ -78,7 +78,7 @@ class Outcome:
 def run_pipeline(task: Task, on_progress: Callable[[int, int], None]) -> Outcome:
     """Make the archive; it is complete and synced when this returns.
 
-    :param on_progress: told bytes done and bytes in all.
+    :param on_progress: told bytes done and bytes in all; 0 of 0 until it is known how many there are.
     :raises CoreError: why one of the processes failed; the archive is of no use then.
     """
     # Before the fork: afterwards, one process may not see the file system any more.
@@ -241,9 +241,8 @@ class _Clock:
                     "what does not belong in it, or raise the limit"
                 )
             self._next = now + _SECONDS_BETWEEN_REPORTS
-            if self._total:
-                # Not all of it: files that changed are read again.
-                self._report({"done": min(self._done, self._total), "total": self._total})
+            # Not all of it: files that changed are read again.
+            self._report({"done": min(self._done, self._total), "total": self._total})
 
     def begin(self, total: int) -> None:
         """Now it is known how many bytes there are."""

@@ -16,7 +16,7 @@ from ..errors import Conflict
 from . import swap as swap_steps
 from .capture import Limits
 from .chains import chain_of, find, list_snapshots
-from .progress import Progress
+from .progress import Meter, Progress
 from .records import SnapshotRecord
 from .swap import keep, put_back, recover, swap
 from .tar_reader import ReadLimits
@@ -182,11 +182,11 @@ def unpack_beside(
                     target,
                     request.read_limits,
                     bot=request.source_bot,
-                    phase="verify" if checking else "restore",
                     progress=progress,
                 )
             if not checking:
                 os.fchmod(root, _mode_of(request.state))
+                Meter(progress, "writing to disk").count(0)
                 swap_steps.sync_tree(root)
         finally:
             os.close(root)

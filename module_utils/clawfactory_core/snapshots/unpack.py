@@ -74,14 +74,12 @@ def unpack_chain(
     limits: ReadLimits,
     *,
     bot: str = "",
-    phase: str = "restore",
     progress: Callable[[Progress], None] | None = None,
 ) -> Unpacked:
     """Unpack a chain and check all that can be checked of it. After an error, throw away what is below ``target.root``.
 
     :param chain: the full snapshot first, as :func:`.chains.chain_of` gives it.
     :param bot: whose snapshots they must be; empty for anybody's.
-    :param phase: what ``progress`` is told that this is.
     :raises InvalidInput: there is no private key, or the chain is longer than it may be.
     :raises MissingDependency: pyrage or zstandard cannot be imported.
     :raises WrongKey, Damaged, BadArchive, BrokenChain: what is wrong with which archive.
@@ -110,7 +108,7 @@ def unpack_chain(
         unpacker = Worker(lambda report: _unpack(chain, sizes, plain, target, limits), confinement)
         stack.callback(unpacker.stop)
         _close(plain)
-        meter = Meter(progress, phase, sum(sizes))
+        meter = Meter(progress, "unpacking and comparing", sum(sizes))
         wait([feeder, inflater, unpacker], lambda message: meter.count(message["done"]))
         # If one fails, those before it only find that nobody reads, and those after it that the input ends.
         for worker in (feeder, inflater, unpacker):

@@ -99,7 +99,7 @@ def _verify_digests(
     report: VerifyReport,
     progress: Callable[[Progress], None] | None,
 ) -> None:
-    meter = Meter(progress, "verify", sum(link.size for link in chain))
+    meter = Meter(progress, "comparing digests", sum(link.size for link in chain))
     done = 0
     digests = []
     for number, link in enumerate(chain):
@@ -166,21 +166,33 @@ def _verify_content(
             for link, digest in zip(chain, unpacked.sha256, strict=True):
                 report.add(link.file_name, True, f"complete, SHA-256 {digest}")
             listed = None if chain[-1].kind == "legacy" else frozenset(unpacked.databases)
-            _verify_databases(path / "state", uid, gid, listed, report)
+            _verify_databases(path / "state", uid, gid, listed, report, progress)
         finally:
             discard(path)
 
 
-def _verify_databases(path: Path, uid: int, gid: int, listed: frozenset[str] | None, report: VerifyReport) -> None:
+def _verify_databases(
+    path: Path,
+    uid: int,
+    gid: int,
+    listed: frozenset[str] | None,
+    report: VerifyReport,
+    progress: Callable[[Progress], None] | None,
+) -> None:
     """Check every SQLite database below ``path`` in a child of user ``uid``.
 
     :param listed: those of the manifest, escaped. Others that look like one may be anything: reported, not judged.
     """
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    meters: list[Meter] = []
     try:
         worker = Worker(_check_databases, Confinement(root, uid, gid))
 
         def found(message: dict[str, Any]) -> None:
+            if "done" in message:
+                meters[:] = meters or [Meter(progress, "checking databases", message["total"])]
+                meters[0].count(message["done"])
+                return
             ok, detail = message["ok"], message["detail"]
             if not ok and listed is not None and message["name"] not in listed:
                 ok, detail = True, f"stored as a plain file, not as a database: {detail}"
@@ -197,7 +209,14 @@ def _verify_databases(path: Path, uid: int, gid: int, listed: frozenset[str] | N
 
 
 def _check_databases(report: Report) -> None:
-    for path in _databases():
+    databases = list(_databases())
+    done, total = 0, sum(size for _, size in databases)
+    for path, size in databases:
+        report({"done": done, "total": total})
+        done += size
+        # It was the journal of another one, which was rolled back.
+        if not os.path.exists(path):
+            continue
         # For the one operation that SQLite does not interrupt: ends this process.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_SECONDS_FOR_A_DATABASE + 60)
@@ -209,7 +228,8 @@ def _check_databases(report: Report) -> None:
     signal.alarm(0)
 
 
-def _databases() -> Iterator[bytes]:
+def _databases() -> Iterator[tuple[bytes, int]]:
+    """Path and bytes of what looks like a database."""
     for directory, directories, files in os.walk(b"."):
         # Nothing of this is kept, and some of it may be unreadable even for its owner.
         for names, mode in ((directories, 0o700), (files, 0o600)):
@@ -219,9 +239,8 @@ def _databases() -> Iterator[bytes]:
                     os.chmod(path, mode)
         for name in files:
             path = os.path.join(directory, name)
-            # Checking a database may have removed its journal.
-            if not os.path.islink(path) and os.path.exists(path) and _looks_like_one(path):
-                yield path[2:]
+            if not os.path.islink(path) and _looks_like_one(path):
+                yield path[2:], os.path.getsize(path)
 
 
 def _looks_like_one(path: bytes) -> bool:

@@ -144,6 +144,19 @@ def chain_to(bench: Bench, record) -> list:
     return chain
 
 
+def test_leftovers_are_swept_but_not_what_a_verification_is_writing(bench):
+    (bench.state / "file").write_text("x")
+    record = ".a--2026-01-01T00-00-00Z.full.json.0123abcd.partial"
+    spared = [record, ".progress-verify.json"]
+    left = [record.replace("a--", "old--"), record.replace("json", "tar.zst.age"), ".latest.0123abcd"]
+    for name in (*spared, *left):
+        (bench.request().directory / name).touch()
+    an_hour_ago = time.time() - 3600
+    os.utime(bench.request().directory / left[0], (an_hour_ago, an_hour_ago))
+    apply_snapshot(bench.request())
+    assert {path.name for path in bench.request().directory.glob(".*")} == {".lock", *spared}
+
+
 @pytest.mark.parametrize("victim", ["_read", "_encrypt"])
 def test_a_process_that_is_killed_alone_ends_the_snapshot(bench, monkeypatch, victim):
     before = apply_snapshot(bench.request()).record
