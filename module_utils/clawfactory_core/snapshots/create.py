@@ -33,7 +33,7 @@ __all__ = ["Limits", "Progress", "SnapshotPlan", "SnapshotRequest", "SnapshotRes
 _LOCK = ".lock"
 _PATIENCE = 2.0  # seconds
 # As write_atomic names it. Whoever still writes it does so for no longer.
-_TEMPORARY_RECORD = re.compile(r"\..+\.json\.[0-9a-f]{8}\.partial")
+_TEMPORARY_RECORD = re.compile(r"\.(.+\.json)\.[0-9a-f]{8}\.partial")
 _SECONDS_FOR_A_RECORD = 600
 _MAX_LOCK_TEXT = 200
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -138,9 +138,16 @@ def _sweep(directory: Path, index: Path) -> None:
             found = os.lstat(path)
         except FileNotFoundError:
             continue
-        fresh = _TEMPORARY_RECORD.fullmatch(path.name) and time.time() - found.st_mtime < _SECONDS_FOR_A_RECORD
-        if not stat.S_ISDIR(found.st_mode) and not fresh:
+        if not stat.S_ISDIR(found.st_mode) and not _is_being_noted(path, found):
             path.unlink(missing_ok=True)
+
+
+def _is_being_noted(path: Path, found: os.stat_result) -> bool:
+    """Whether a verification may be writing its result: to a record that is there, unlike that of a new snapshot."""
+    match = _TEMPORARY_RECORD.fullmatch(path.name)
+    return bool(
+        match and os.path.lexists(path.with_name(match[1])) and time.time() - found.st_mtime < _SECONDS_FOR_A_RECORD
+    )
 
 
 def _reported(report: Callable[[Progress], None] | None) -> Callable[[int, int], None]:

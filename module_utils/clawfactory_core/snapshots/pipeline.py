@@ -32,7 +32,7 @@ from .worker import Confinement, Report, Worker, wait
 _PIPE_BYTES = 1 << 20
 _SECONDS_BETWEEN_REPORTS = 0.5
 _FREE_SPACE_EVERY = 64 << 20
-#: A reader refuses what unpacks to more than 2000 times its size, above 1 GiB; warn well before.
+#: A reader refuses what unpacks to more than 2000 times its size, above 1 GiB and without holes; warn well before.
 _LARGE = 1 << 30
 _SUSPICIOUS_RATIO = 1000
 
@@ -166,7 +166,7 @@ def _read(task: Task, writing: int, others: Sequence[int], packer: Any, report: 
             clock.end()
     finally:
         databases.close()
-    _warn_of_ratio(notes, tar.size, sink.tell())
+    _warn_of_ratio(notes, tar.size - tar.holes, sink.tell())
     return {
         "finished": finished,
         "count": notes.count,
@@ -214,8 +214,8 @@ def _pack(task: Task, tar: TarWriter, notes: Notes, databases: Databases, clock:
 def _warn_of_ratio(notes: Notes, plain: int, packed: int) -> None:
     if plain > _LARGE and plain > packed * _SUSPICIOUS_RATIO:
         notes.warn(
-            f"{plain} bytes became {packed}: the state is mostly empty space. Readers take such archives for attacks; "
-            "exclude what is empty, or raise their max_ratio to restore it"
+            f"{plain} bytes became {packed}: the state is mostly the same over and over. Readers take such archives "
+            "for attacks; exclude what repeats, or raise their max_ratio to restore it"
         )
 
 

@@ -69,7 +69,7 @@ class Replay:
         self._header = header
         self._digester = Digester(header.digest_key)
         self._added, self._replaced = set(), set()
-        patches = PatchData(self._spool, self._digester)
+        patches = PatchData(self._spool, self._digester, self._tree.spend)
         changes, manifest = self._members(members, reader, header, patches)
         patches.check_complete(len(changes.patches))
         self._delete(changes.deleted)
@@ -129,7 +129,7 @@ class Replay:
             if member.path.split(b"/", 1)[0] != archive.ABOUT:
                 if changes is not None:
                     raise BadArchive(f"{show(member.path)} follows its changes")
-                self.add(member, reader.pieces())
+                self.add(member, reader.pieces(sparse=True))
             elif member.kind != "f":
                 raise BadArchive(f"{show(member.path)} is not a regular file")
             elif member.path == archive.MANIFEST:

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 from ..errors import Conflict, InvalidInput
-from .tar_reader import PIECE, ReadLimits, show
+from .tar_reader import PIECE, ReadLimits, is_hole, show
 
-_ZEROS = bytes(PIECE)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHECK_EVERY = 64 << 20
@@ -184,8 +183,8 @@ class FileWriter:
         return self
 
     def write(self, data: bytes) -> None:
-        """Append."""
-        if self._descriptor >= 0 and data != (_ZEROS if len(data) == PIECE else _ZEROS[: len(data)]):
+        """Append; at most :data:`PIECE` bytes."""
+        if self._descriptor >= 0 and not is_hole(data):
             self.write_at(self._position, data)
         self._position += len(data)
 

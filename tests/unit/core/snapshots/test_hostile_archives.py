@@ -431,7 +431,7 @@ def test_increments(machine, case):
 
 
 def test_bombs(machine):
-    tree = {b"zeros": File(bytes(20 << 20))}
+    tree = {b"same": File(b"a" * (20 << 20))}
     machine.maker.write(machine.maker.full(tree))
     small = ReadLimits(ratio_floor=1 << 20, max_ratio=100)
     for limits, message in (
@@ -450,6 +450,26 @@ def test_bombs(machine):
     machine.maker.write(machine.maker.full(sums))
     with machine.refused("more than max_bytes"):
         stage_restore(machine.request(limits=ReadLimits(max_bytes=100_000)))
+
+
+def test_zeros_of_files_are_no_bomb_within_max_bytes_and_take_no_disk(machine):
+    tree = {b"zeros": File(bytes(20 << 20))}
+    machine.maker.write(machine.maker.full(tree))
+    with machine.refused("max_bytes"):
+        stage_restore(machine.request(limits=ReadLimits(max_bytes=10 << 20)))
+    staged = stage_restore(machine.request(limits=ReadLimits(ratio_floor=1 << 20, max_ratio=100)))
+    found = (staged.path / "zeros").stat()
+    assert (found.st_size, found.st_blocks) == (20 << 20, 0)
+
+
+def test_zeros_of_patches_are_a_bomb(machine):
+    data = bytes(range(256)) * 4096
+    full = machine.maker.write(machine.maker.full({b"big": File(data)}))
+    archive = machine.maker.inc(full, {b"big": File(data)}, {b"big": File(data)})
+    archive.members = patch_pair(0, b"0 5120\n", bytes(20 << 20))
+    machine.maker.write(archive)
+    with machine.refused("unpacks to more than"):
+        stage_restore(machine.request(limits=ReadLimits(ratio_floor=4 << 20, max_ratio=100)))
 
 
 def test_zeros_without_end_behind_the_end(machine):
