@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 from ..errors import Conflict, InvalidInput
+from .descriptors import write_at
 from .tar_reader import PIECE, ReadLimits, is_hole, show
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -193,12 +194,8 @@ class FileWriter:
         if self._descriptor < 0:
             return
         self._tree.spend(len(data))
-        view = memoryview(data)
-        while view:
-            done = os.pwrite(self._descriptor, view, offset)
-            offset += done
-            view = view[done:]
-        self._end = max(self._end, offset)
+        write_at(self._descriptor, data, offset)
+        self._end = max(self._end, offset + len(data))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

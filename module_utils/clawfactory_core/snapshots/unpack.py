@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ..adapters import age, zstd
 from ..errors import CoreError, InvalidInput
@@ -176,7 +176,7 @@ def _feed(
         try:
             with open_archive(directory, link) as file:
                 source = _Hashed(file, done, report)
-                age.decrypt_stream(source, writer, identities)  # type: ignore[arg-type]
+                age.decrypt_stream(cast(BinaryIO, source), writer, identities)
                 while source.read(_BUFFER):
                     pass
                 digests.append(source.digest())

@@ -149,7 +149,7 @@ def _run(
         follow()
         report({"result": task(report)})
         status = 0
-    except BaseException as error:  # noqa: BLE001  (the parent says it, whatever it is)
+    except BaseException as error:  # noqa: BLE001 - the parent says it, whatever it is
         with contextlib.suppress(OSError):
             report(_describe(error))
     finally:

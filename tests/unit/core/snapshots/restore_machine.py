@@ -47,7 +47,7 @@ class Machine:
             "gid": BOT,
             **other,
         }
-        return RestoreRequest(**values)  # type: ignore[arg-type]
+        return RestoreRequest(**values)
 
     def restore(self, name: str = "latest", **other: object) -> dict[bytes, tuple[object, ...]]:
         staged = stage_restore(self.request(name, **other))

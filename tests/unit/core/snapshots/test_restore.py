@@ -278,7 +278,7 @@ def flatten(nodes: dict[bytes, object], prefix: bytes = b"") -> dict[bytes, File
             found[prefix + name] = Directory(node[0], node[1])
             found.update(flatten(node[2], prefix + name + b"/"))
         else:
-            found[prefix + name] = node  # type: ignore[assignment]
+            found[prefix + name] = node
     return found
 
 

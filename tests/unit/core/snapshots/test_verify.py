@@ -39,7 +39,7 @@ def verified(machine: Machine, name: str = "latest", **other: object) -> VerifyR
     options: dict[str, object] = {"content": True, "staging": machine.state.parent, **other}
     before = machine.everything() if options.get("owner") is None else None
     record = find(list_snapshots(machine.directory), name)
-    report = verify_snapshot(machine.directory, record, (machine.maker.identity,), **options)  # type: ignore[arg-type]
+    report = verify_snapshot(machine.directory, record, (machine.maker.identity,), **options)
     assert before is None or machine.everything() == before
     return report
 
