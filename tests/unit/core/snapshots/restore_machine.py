@@ -63,6 +63,11 @@ class Machine:
             yield
         assert self.everything() == before
 
+    def refuses(self, match: str, kind: type[CoreError] = CoreError, **request: object) -> None:
+        """A restore ends with a message, and everything is as it was."""
+        with self.refused(match, kind):
+            stage_restore(self.request(**request))
+
     def everything(self) -> dict[bytes, tuple[object, ...]]:
         found = read_tree(self.root)
         # Staging comes and goes in it.
