@@ -34,12 +34,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "module_utils"), str(ROOT / "bench")]
 
 # Found by the paths above, so they come after them.
-from make_state import make, mutate  # noqa: E402
+from make_state import make, mutate  # noqa: E402 - found by the path above
 
-from clawfactory_core.adapters.age import make_key_pair  # noqa: E402
-from clawfactory_core.snapshots import chains, restore  # noqa: E402
-from clawfactory_core.snapshots.create import Limits, SnapshotRequest, apply_snapshot  # noqa: E402
-from clawfactory_core.snapshots.verify import verify_snapshot  # noqa: E402
+from clawfactory_core.adapters.age import make_key_pair  # noqa: E402 - found by the path above
+from clawfactory_core.snapshots import chains, restore  # noqa: E402 - found by the path above
+from clawfactory_core.snapshots.create import Limits, SnapshotRequest, apply_snapshot  # noqa: E402 - found by the path above
+from clawfactory_core.snapshots.verify import verify_snapshot  # noqa: E402 - found by the path above
 
 PROGRAMS = ("age", "age-keygen", "zstd", "tar", "restic", "borg")
 BOT = "bench"
@@ -218,7 +218,7 @@ class Ours:
             self.directory, records[0], (self.bench.identity,), content=True, staging=self.root / "live"
         )
         if not report.ok:
-            raise SystemExit(report.broken)
+            raise SystemExit(report.problem)
 
     def size(self) -> int:
         """Bytes of all archives."""

@@ -91,6 +91,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core.adapters.engine_socket import EngineSocket
 from ansible.module_utils.clawfactory_core.errors import Conflict, CoreError, InvalidInput
+from ansible.module_utils.clawfactory_core.names import check_bot_name
 from ansible.module_utils.clawfactory_core.secrets import rotate_gateway_token
 from ansible.module_utils.clawfactory_core.snapshots import restore
 from ansible.module_utils.clawfactory_core.snapshots.extract import extract_paths
@@ -191,6 +192,7 @@ def _request(module: AnsibleModule) -> restore.RestoreRequest:
     options = module.params
     root, bot, source = Path(options["root"]), options["bot"], _source(module)
     settings = read_settings(root, bot)
+    check_bot_name(source)
     text = options["identities"]
     identities = parse_identities(text, "identities") if text else read_identities(root, source)
     if not identities:

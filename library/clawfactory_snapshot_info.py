@@ -59,6 +59,10 @@ checks:
   returned: with verify
   type: list
   elements: dict
+broken:
+  description: The first that did not pass and why; empty if all did.
+  returned: with verify
+  type: str
 verified:
   description: Whether all of them passed.
   returned: with verify
@@ -110,7 +114,8 @@ def run(module: AnsibleModule) -> dict[str, object]:
         content = options["verify"] == "content"
         identities = _identities(root, bot, options["identities"]) if content else None
         record = find(records, options["name"])
-        owner = read_settings(root, bot).controller_uid
+        settings = read_settings(root, bot)
+        owner = settings.controller_uid
         with ProgressFile(directory, "verify", bot, owner) as progress:
             report = verify_snapshot(
                 directory,
@@ -119,9 +124,10 @@ def run(module: AnsibleModule) -> dict[str, object]:
                 content=content,
                 staging=state.parent,
                 owner=None if module.check_mode else owner,
+                limits=settings.limits,
                 progress=progress,
             )
-        verification = {"checks": report.checks, "verified": report.ok, "broken": report.broken}
+        verification = {"checks": report.checks, "verified": report.ok, "broken": report.problem}
         verified = [
             f"{'passed' if check['ok'] else 'FAILED'}  {check['name']}: {check['detail']}" for check in report.checks
         ]

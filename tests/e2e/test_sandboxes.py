@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,8 @@ from tests.support.polling import wait_for
 
 from .conftest import INVENTORY
 
+# gateway_stop_timeout, and what Ansible takes around it.
+STOP_SECONDS, ANSIBLE_SECONDS = 20, 20
 # The shortest idle time that can be configured is an hour: let it have passed (prune.ts, state/openclaw.sqlite).
 AGE_SANDBOXES = """
 const { DatabaseSync } = require("node:sqlite");
@@ -81,6 +84,9 @@ class TestTurn:
     def test_tool_runs_in_a_sandbox_of_the_bot(self, bot: Bot) -> None:
         assert is_sandbox_of(bot, bot.chat("RUN: hostname"))
         assert all(name.startswith(f"clawfactory-{bot.name}-sbx-") for name in sandboxes(bot))
+
+    def test_all_sessions_of_an_agent_share_its_sandbox(self, bot: Bot) -> None:
+        assert turn(bot, "first", "hostname") == turn(bot, "another", "hostname")
 
     def test_tool_sees_the_workspace_and_writes_to_it(self, bot: Bot) -> None:
         token = uuid.uuid4().hex
@@ -228,7 +234,34 @@ class TestScopes:
         assert soul.read_text().strip() in said
 
 
+class TestVerification:
+    def test_bot_as_it_is_deployed_is_isolated(self, bot: Bot) -> None:
+        ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", bot.name).succeeded()
+
+    def test_bot_whose_tools_run_in_the_gateway_fails_it(self, second: Bot) -> None:
+        off = ("--extra-vars", json.dumps({"gateway_sandbox_mode": "off"}))
+        ansible_playbook("site.yml", INVENTORY, "--limit", second.name, *off).succeeded()
+        run = ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", second.name, *off)
+        assert run.returncode == 2
+        assert "is not isolated as it should be" in run.failures[second.name], run.failures
+
+
 class TestEnd:
+    def test_stop_ends_a_turn_that_goes_on_within_its_bound(self, bot: Bot) -> None:
+        """OpenClaw itself would wait for the turn for minutes."""
+        with ThreadPoolExecutor(1) as aside:
+            asked = aside.submit(bot.ask, "RUN: touch /workspace/began && sleep 300")
+            began = bot.root / "bot_repos" / bot.name / "state/workspace/began"
+            wait_for("the tool", began.exists, 60)
+            started = time.monotonic()
+            try:
+                ansible_playbook("playbooks/stop.yml", INVENTORY, "--limit", bot.name).succeeded()
+                assert time.monotonic() - started < STOP_SECONDS + ANSIBLE_SECONDS
+                assert asked.result(timeout=10).status != 200
+                assert list_names(bot, "--all") == []
+            finally:
+                ansible_playbook("playbooks/start.yml", INVENTORY, "--limit", bot.name).succeeded()
+
     def test_stop_ends_the_sandboxes_also_after_the_broker_was_killed(self, bot: Bot) -> None:
         bot.chat("RUN: true")
         assert sandboxes(bot)

@@ -68,7 +68,7 @@ def identities(path: Path) -> set[str]:
 
 def committed(path: Path) -> dict[str, int]:
     """Rows of the tables that OpenClaw adds to, as a reader beside it sees them."""
-    counts = {table: f"SELECT count(*) FROM {table}" for table in ("audit_events", "task_runs")}  # noqa: S608
+    counts = {table: f"SELECT count(*) FROM {table}" for table in ("audit_events", "task_runs")}  # noqa: S608 - names of ours
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30) as database:
         return {table: database.execute(query).fetchone()[0] for table, query in counts.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ..errors import CoreError
 _DIRECTORIES = ("identity", "devices")
 _DATABASE = Path("state") / "openclaw.sqlite"
 _TABLES = ("device_identities", "device_pairing_paired", "device_pairing_pending", "state_leases")
+_SECONDS = 120
 _MESSAGE_BYTES = 512
 
 
@@ -38,6 +40,9 @@ def renew_identity(state: Path, uid: int, gid: int) -> None:
                 os.setgroups([])
                 os.setresgid(gid, gid, gid)
                 os.setresuid(uid, uid, uid)
+            # The database's triggers are the bot's, too.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(_SECONDS)
             _renew(state)
             code = 0
         except (OSError, sqlite3.Error, CoreError) as error:
@@ -69,6 +74,8 @@ def _renew(state: Path) -> None:
     connection = sqlite3.connect(database, timeout=5)
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
+        # A private key must not stay behind in a page that is free.
+        connection.execute("PRAGMA secure_delete=ON")
         known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for table in _TABLES:
             if table in known:

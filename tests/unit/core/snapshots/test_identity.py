@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clawfactory_core.errors import CoreError
+from clawfactory_core.snapshots import identity
 from clawfactory_core.snapshots.identity import renew_identity
 
 UID = 23456 if os.geteuid() == 0 else os.geteuid()
@@ -54,6 +55,24 @@ def test_identity_goes_and_the_rest_stays(state: Path) -> None:
     assert counts(state) == {**dict.fromkeys(GONE, 0), "task_runs": 1}
     assert not (state / "identity").exists()
     assert (state / "memory.md").read_text() == "kept"
+
+
+def test_nothing_of_the_identity_stays_in_free_pages(state: Path) -> None:
+    with sqlite3.connect(state / "state" / "openclaw.sqlite") as connection:
+        connection.execute("INSERT INTO device_identities VALUES (?)", ("PRIVATE-KEY" * 2000,))
+    connection.close()
+    renew_identity(state, UID, UID)
+    assert not any(b"PRIVATE-KEY" in path.read_bytes() for path in (state / "state").iterdir())
+
+
+def test_a_trigger_that_never_ends_is_ended(state: Path, monkeypatch) -> None:
+    monkeypatch.setattr(identity, "_SECONDS", 1)
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    with sqlite3.connect(state / "state" / "openclaw.sqlite") as connection:
+        connection.execute(f"CREATE TRIGGER t BEFORE DELETE ON device_identities BEGIN {endless}; END")
+    connection.close()
+    with pytest.raises(CoreError, match="could not be taken out"):
+        renew_identity(state, UID, UID)
 
 
 def test_twice_is_as_once(state: Path) -> None:

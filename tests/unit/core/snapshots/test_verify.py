@@ -116,6 +116,7 @@ def test_a_damaged_database_is_found(machine, tmp_path):
     report = verified(machine)
     assert not report.ok
     assert [check["name"] for check in report.checks if not check["ok"]] == ["bad.sqlite"]
+    assert report.problem.startswith("bad.sqlite: ")
 
 
 def test_a_file_that_only_looks_like_a_database_is_no_failure(machine):
@@ -201,6 +202,38 @@ def test_a_database_that_takes_too_long(machine, tmp_path, monkeypatch):
     report = verified(machine)
     assert not report.ok
     assert "interrupted" in report.checks[-1]["detail"]
+
+
+def test_all_databases_together_have_a_limit_too(machine, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "_SECONDS_FOR_ALL", -1)
+    monkeypatch.setattr(verify, "_CALLBACK_EVERY", 10)
+    write(machine, {b"one": File(database(tmp_path))}, [b"one"])
+    assert "interrupted" in verified(machine).problem
+
+
+def test_of_files_that_only_look_like_databases_a_few_are_looked_at(machine, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "_MOST_OTHERS", 3)
+    tree = {b"%d" % number: File(b"SQLite format 3\0" + b"x" * 5000) for number in range(10)}
+    write(machine, {**tree, b"real": File(database(tmp_path))}, [b"real"])
+    report = verified(machine)
+    assert report.ok
+    assert len(report.checks) == 1 + 1 + 3
+
+
+def test_what_a_database_says_cannot_steer_a_terminal(machine, tmp_path):
+    path = tmp_path / "evil.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute('CREATE TABLE "\x1b[2Jevil" (word TEXT NOT NULL)')
+    connection.execute("INSERT INTO \"\x1b[2Jevil\" VALUES ('x')")
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'word TEXT', 'word TEXT CHECK (word < 1)')")
+    connection.commit()
+    connection.close()
+    write(machine, {b"evil": File(path.read_bytes())}, [b"evil"])
+    path.unlink()
+    report = verified(machine)
+    assert "evil" in report.problem.removeprefix("evil: ")
+    assert report.problem.isprintable()
 
 
 def test_what_content_needs(machine):
