@@ -37,10 +37,7 @@ def ready(machine: Host, port: int) -> bool:
 def test_status_shows_every_bot(play: Play, tmp_path: Path) -> None:
     facts = tmp_path / "status.json"
     run = play("playbooks/status.yml", "--extra-vars", f"status_json_file={facts}").succeeded()
-    assert {name: bot["gateway_port"] for name, bot in json.loads(facts.read_text()).items()} == {
-        "bot1": 18789,
-        "bot2": 18909,
-    }
+    assert [bot["bot"] for bot in json.loads(facts.read_text())] == ["bot1", "bot2"]
     assert run.changed == []
     text = json.dumps(run.report)
     assert "bot1" in text
