@@ -266,7 +266,8 @@ def _looks_like_one(path: bytes) -> bool:
 
 
 def _check_database(path: bytes, end: float) -> tuple[bool, str]:
-    # A hot journal has to be rolled back first, which needs to write; without one nothing has.
+    # A hot journal has to be rolled back first, which needs to write; without one nothing has. CHECK constraints, which
+    # are about the rows and not about the file, SQLite looks at only where it may write.
     mode = "mode=rw" if os.path.lexists(path + b"-journal") else "mode=ro&immutable=1"
     connection = sqlite3.connect(f"file:{quote_from_bytes(b'./' + path)}?{mode}", uri=True, isolation_level=None)
     with contextlib.closing(connection):

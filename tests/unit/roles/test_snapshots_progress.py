@@ -69,7 +69,7 @@ def test_every_module_that_takes_long_has_it():
     assert all((REPOSITORY / "library" / name).is_file() for name in names)
 
 
-@pytest.mark.parametrize(("seconds", "options", "lines"), [(3, [], [1]), (3, ["--check"], [0]), (0, [], [0])])
+@pytest.mark.parametrize(("seconds", "options", "lines"), [(3, [], [1, 2, 3]), (3, ["--check"], [0]), (0, [], [0])])
 def test_a_playbook_shows_it(tmp_path, seconds, options, lines):
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "clawfactory_snapshot.py").write_text(MODULE.replace("SECONDS", str(seconds)))

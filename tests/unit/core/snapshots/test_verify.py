@@ -223,10 +223,10 @@ def test_of_files_that_only_look_like_databases_a_few_are_looked_at(machine, tmp
 def test_what_a_database_says_cannot_steer_a_terminal(machine, tmp_path):
     path = tmp_path / "evil.sqlite"
     connection = sqlite3.connect(path)
-    connection.execute('CREATE TABLE "\x1b[2Jevil" (word TEXT NOT NULL)')
-    connection.execute("INSERT INTO \"\x1b[2Jevil\" VALUES ('x')")
+    connection.execute('CREATE TABLE "\x1b[2Jevil" (word TEXT)')
+    connection.execute('INSERT INTO "\x1b[2Jevil" VALUES (NULL)')
     connection.execute("PRAGMA writable_schema=ON")
-    connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'word TEXT', 'word TEXT CHECK (word < 1)')")
+    connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'TEXT', 'TEXT NOT NULL')")
     connection.commit()
     connection.close()
     write(machine, {b"evil": File(path.read_bytes())}, [b"evil"])
