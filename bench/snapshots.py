@@ -7,8 +7,8 @@
 - ``rss``: most memory of all processes together.
 - ``pause``: what a writer of the SQLite database, and an asyncio loop in the process that asks, see of a snapshot.
 
-Give it a file system with a journal (``--folder``): ext4 without one looks past every inode that was deleted in the last
-minutes before it makes a file, so that whoever comes after a deletion of thousands pays for it, in this order or that.
+Give it a file system with a journal (``--folder``): ext4 without one looks past every inode that was deleted in the
+last minutes before it makes a file, so that whoever comes after a deletion of thousands pays for it.
 
 Needs root and the programs age, zstd, tar, restic and borg (apt-get install age zstd restic borgbackup).
 """
