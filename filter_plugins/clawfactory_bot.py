@@ -13,8 +13,8 @@ _MODULE_UTILS = str(Path(__file__).resolve().parent.parent / "module_utils")
 if _MODULE_UTILS not in sys.path:
     sys.path.insert(0, _MODULE_UTILS)
 
-from clawfactory_core import configuration, machines, sandbox_config  # noqa: E402
-from clawfactory_core.errors import CoreError  # noqa: E402
+from clawfactory_core import configuration, machines, sandbox_config  # noqa: E402 - found by the path above
+from clawfactory_core.errors import CoreError  # noqa: E402 - found by the path above
 
 P = ParamSpec("P")
 R = TypeVar("R")

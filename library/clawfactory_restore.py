@@ -91,10 +91,12 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core.adapters.engine_socket import EngineSocket
 from ansible.module_utils.clawfactory_core.errors import Conflict, CoreError, InvalidInput
+from ansible.module_utils.clawfactory_core.names import check_bot_name
 from ansible.module_utils.clawfactory_core.secrets import rotate_gateway_token
 from ansible.module_utils.clawfactory_core.snapshots import restore
 from ansible.module_utils.clawfactory_core.snapshots.extract import extract_paths
 from ansible.module_utils.clawfactory_core.snapshots.identity import renew_identity
+from ansible.module_utils.clawfactory_core.snapshots.progress_file import ProgressFile
 from ansible.module_utils.clawfactory_core.snapshots.settings import (
     bot_directories,
     parse_identities,
@@ -138,7 +140,8 @@ def stage(module: AnsibleModule) -> dict[str, object]:
     plan = restore.plan_restore(request)
     result: dict[str, object] = {"changed": True, "chain": [record.file_name for record in plan.chain]}
     if not module.check_mode:
-        staged = restore.stage_restore(request).path
+        with _progress(module, "restore") as progress:
+            staged = restore.stage_restore(request, progress).path
         if _source(module) != module.params["bot"]:
             renew_identity(staged, request.uid, request.gid)
         result["staged"] = str(staged)
@@ -150,7 +153,8 @@ def extract(module: AnsibleModule) -> dict[str, object]:
     if module.check_mode:
         restore.plan_restore(request)
         return {"changed": True, "extracted": module.params["paths"]}
-    return {"changed": True, "extracted": extract_paths(request)}
+    with _progress(module, "extract") as progress:
+        return {"changed": True, "extracted": extract_paths(request, progress)}
 
 
 def swap(module: AnsibleModule) -> dict[str, object]:
@@ -175,6 +179,11 @@ def keep(module: AnsibleModule) -> dict[str, object]:
     return {"changed": module.check_mode or restore.keep(bot_directories(root, bot)[0])}
 
 
+def _progress(module: AnsibleModule, operation: str) -> ProgressFile:
+    root, bot = Path(module.params["root"]), module.params["bot"]
+    return ProgressFile(bot_directories(root, bot)[1], operation, bot, read_settings(root, bot).controller_uid)
+
+
 def _source(module: AnsibleModule) -> str:
     return str(module.params["from_bot"] or module.params["bot"])
 
@@ -183,6 +192,7 @@ def _request(module: AnsibleModule) -> restore.RestoreRequest:
     options = module.params
     root, bot, source = Path(options["root"]), options["bot"], _source(module)
     settings = read_settings(root, bot)
+    check_bot_name(source)
     text = options["identities"]
     identities = parse_identities(text, "identities") if text else read_identities(root, source)
     if not identities:

@@ -86,6 +86,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core.errors import CoreError
 from ansible.module_utils.clawfactory_core.snapshots.chains import apply_prune, list_snapshots, plan_prune
 from ansible.module_utils.clawfactory_core.snapshots.create import apply_snapshot, plan_snapshot
+from ansible.module_utils.clawfactory_core.snapshots.progress_file import ProgressFile
 from ansible.module_utils.clawfactory_core.snapshots.settings import (
     bot_directories,
     read_settings,
@@ -121,7 +122,8 @@ def create(module: AnsibleModule) -> dict[str, object]:
         name = f"{plan.id}.{plan.kind}.tar.zst.age"
         snapshot: dict[str, object] = {"id": plan.id, "kind": plan.kind}
         return {"changed": True, "snapshot": snapshot, "reason": plan.why, "diff": _diff([name], [])}
-    done = apply_snapshot(request)
+    with ProgressFile(request.directory, "snapshot", request.bot, request.owner) as progress:
+        done = apply_snapshot(request, progress)
     return {
         "changed": True,
         "snapshot": done.record.to_dict(),

@@ -59,6 +59,10 @@ checks:
   returned: with verify
   type: list
   elements: dict
+broken:
+  description: The first that did not pass and why; empty if all did.
+  returned: with verify
+  type: str
 verified:
   description: Whether all of them passed.
   returned: with verify
@@ -70,6 +74,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core.errors import CoreError, InvalidInput
 from ansible.module_utils.clawfactory_core.snapshots.chains import find, list_snapshots, table
+from ansible.module_utils.clawfactory_core.snapshots.progress_file import ProgressFile
 from ansible.module_utils.clawfactory_core.snapshots.settings import (
     bot_directories,
     parse_identities,
@@ -108,15 +113,21 @@ def run(module: AnsibleModule) -> dict[str, object]:
     if options["verify"] != "no":
         content = options["verify"] == "content"
         identities = _identities(root, bot, options["identities"]) if content else None
-        report = verify_snapshot(
-            directory,
-            find(records, options["name"]),
-            identities,
-            content=content,
-            staging=state.parent,
-            owner=None if module.check_mode else read_settings(root, bot).controller_uid,
-        )
-        verification = {"checks": report.checks, "verified": report.ok, "broken": report.broken}
+        record = find(records, options["name"])
+        settings = read_settings(root, bot)
+        owner = settings.controller_uid
+        with ProgressFile(directory, "verify", bot, owner) as progress:
+            report = verify_snapshot(
+                directory,
+                record,
+                identities,
+                content=content,
+                staging=state.parent,
+                owner=None if module.check_mode else owner,
+                limits=settings.limits,
+                progress=progress,
+            )
+        verification = {"checks": report.checks, "verified": report.ok, "broken": report.problem}
         verified = [
             f"{'passed' if check['ok'] else 'FAILED'}  {check['name']}: {check['detail']}" for check in report.checks
         ]

@@ -448,6 +448,26 @@ class TestWhoCalls:
         assert reply.status in {status, 403 if status == 404 else status}, reply.raw
         assert broker.machine.inspect(words["gateway"])["State"]["StartedAt"] == before
 
+    def test_controller_may_look_after_its_bot(self, broker: Deployed) -> None:
+        gateway, proxy = broker.bot.container("gateway"), broker.bot.container("proxy")
+        before = broker.machine.inspect(proxy)["State"]["StartedAt"]
+        with broker.calling_as(broker.settings["clients"]["controller"]["uid"], "controller") as controller:
+            logs = controller.ask("GET", f"/containers/{gateway}/logs?stdout=1&stderr=1&tail=10")
+            restarted = controller.ask("POST", f"/containers/{proxy}/restart?t=2")
+            asked = {"AttachStdout": True, "AttachStderr": True, "Cmd": ["openclaw", "devices", "list", "--json"]}
+            made = controller.ask("POST", f"/containers/{gateway}/exec", asked)
+        assert logs.status == 200, logs.raw
+        assert b"gateway" in logs.raw
+        assert restarted.status == 204, restarted.raw
+        assert broker.machine.inspect(proxy)["State"]["StartedAt"] != before
+        assert made.status == 201, made.raw
+
+    def test_refusal_of_the_controller_is_audited_as_its_own(self, broker: Deployed) -> None:
+        with broker.calling_as(broker.settings["clients"]["controller"]["uid"], "controller") as controller:
+            assert controller.ask("GET", "/info").status == 403
+        last = json.loads(broker.audit.path.read_text().splitlines()[-1])
+        assert (last["client"], last["path"].split("?")[0].endswith("/info")) == ("controller", True)
+
     def test_controller_sees_no_environment(self, broker: Deployed) -> None:
         secret = broker.bot.token.encode()
         with broker.calling_as(broker.settings["clients"]["controller"]["uid"], "controller") as controller:

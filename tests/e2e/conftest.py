@@ -46,17 +46,33 @@ def _answers(host: LanHost, port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def bot(lan: LanHost) -> Iterator[Bot]:
-    """e2e, deployed. ``CLAWFACTORY_KEEP=1`` leaves it running afterwards, for a look at it."""
-    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e").succeeded()
+    """e2e, deployed by the command of the README. ``CLAWFACTORY_KEEP=1`` leaves it running, for a look at it."""
+    command = [str(REPOSITORY / "clawfactory"), "up", "e2e", "-i", str(INVENTORY)]
+    up = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    assert up.returncode == 0, up.stdout + up.stderr
     image = ["docker", "inspect", "--format", "{{.Config.Image}}", "clawfactory-e2e-gateway"]
     found = subprocess.run(image, check=True, capture_output=True, text=True).stdout.strip()
     # For tests/images, which come when this bot is gone.
     subprocess.run(["docker", "tag", found, "clawfactory-test/gateway:latest"], check=True)
     slot = json.loads((ROOT / "allocations.json").read_text())["bots"]["e2e"]
-    yield Bot("e2e", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
+    bot = Bot("e2e", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
+    for said in (f"{bot.gateway_url}/#token=", f"{bot.controller_url}/", "secrets/tokens.env"):
+        assert said in up.stdout, up.stdout
+    assert bot.token not in up.stdout + up.stderr
+    yield bot
     if not os.environ.get("CLAWFACTORY_KEEP"):
         purge = ("--extra-vars", "remove_purge=true remove_confirm=e2e")
         ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "e2e", *purge).succeeded()
+
+
+@pytest.fixture(scope="session")
+def second(bot: Bot) -> Iterator[Bot]:
+    """A second bot on the same engine whose sessions each have a sandbox and a workspace of their own."""
+    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e-sessions").succeeded()
+    slot = json.loads((ROOT / "allocations.json").read_text())["bots"]["e2e-sessions"]
+    yield Bot("e2e-sessions", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
+    purge = ("--extra-vars", "remove_purge=true remove_confirm=e2e-sessions")
+    ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "e2e-sessions", *purge).succeeded()
 
 
 @pytest.fixture(autouse=True)

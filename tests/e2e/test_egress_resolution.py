@@ -45,6 +45,15 @@ REFUSED = (
     "machine.test",
     "host.docker.internal",
 )
+OPEN = json.dumps(
+    {
+        "egress_mode": "open",
+        "egress_dns_servers": [LAN_IPV4],
+        "broker_sandbox_network": "egress",
+        "egress_sandbox_allow": ["public.test"],
+    }
+)
+SANDBOX_NETWORK = "clawfactory-e2e-sandbox"
 LITERALS = (LAN_IPV4, "3325256706", f"[::ffff:{LAN_IPV4}]", "127.0.0.1", ANY, "10.213.0.17", "169.254.169.254")
 
 
@@ -75,11 +84,16 @@ def _answers(lan: LanHost, url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def open_bot(bot: Bot, queries: Path) -> Iterator[Bot]:
-    """The same bot with its egress open; as it was afterwards."""
-    variables = json.dumps({"egress_mode": "open", "egress_dns_servers": [LAN_IPV4]})
-    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e", "--extra-vars", variables).succeeded()
+    """The same bot with its egress open, and sandboxes that may reach one address; as it was afterwards."""
+    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e", "--extra-vars", OPEN).succeeded()
     yield bot
     ansible_playbook("site.yml", INVENTORY, "--limit", "e2e").succeeded()
+    assert not _engine("network", "ls", "--quiet", "--filter", f"name=^{SANDBOX_NETWORK}$")
+
+
+def _engine(*arguments: str) -> str:
+    """What the engine answers."""
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_name_that_nobody_allowed_is_not_even_looked_up(bot: Bot, queries: Path) -> None:
@@ -127,3 +141,48 @@ def test_name_that_changes_its_address_never_leads_to_the_private_one(
     # Both answers have come up, or this would have shown nothing.
     assert any(answer.status == 403 for answer in seen)
     assert any(IS_PUBLIC in answer.text for answer in seen) == reachable
+
+
+class TestSandboxes:
+    """What a tool of the bot reaches from its sandbox: the one name of its own list, by egress, and nothing else."""
+
+    def test_name_on_its_list_answers(self, open_bot: Bot) -> None:
+        assert IS_PUBLIC in open_bot.chat("RUN: curl -s http://public.test/health")
+
+    def test_open_egress_of_the_gateway_is_not_its_own(self, open_bot: Bot) -> None:
+        names = f"http://{PUBLIC}/health http://rebinding.test/health http://{LAN_IPV4}:8000/health http://host.docker.internal/"
+        said = open_bot.chat(f"RUN: for url in {names}; do curl -so /dev/null -w '%{{http_code}} ' $url; done")
+        assert said.split() == ["403"] * 4
+
+    def test_nothing_answers_without_egress(self, open_bot: Bot) -> None:
+        """Every address of the bot's parts and of the machine, with the ports that something listens on."""
+        addresses = {
+            address
+            for part in ("gateway", "controller", "proxy", "egress")
+            for network in open_bot.inspect(part)["NetworkSettings"]["Networks"].values()
+            for address in (network["IPAddress"], network["Gateway"])
+            if address
+        }
+        sandbox = json.loads(_engine("network", "inspect", SANDBOX_NETWORK))[0]
+        (egress,) = [
+            item["IPv4Address"].split("/")[0] for item in sandbox["Containers"].values() if "egress" in item["Name"]
+        ]
+        addresses |= {sandbox["IPAM"]["Config"][0]["Gateway"], LAN_IPV4, PUBLIC, "169.254.169.254"}
+        ports = (22, 53, 80, 443, 2375, 8000, 8080, 18789, PORT)
+        tried = "\\n".join(f"{address}/{port}" for address in sorted(addresses) for port in ports)
+        attempt = "timeout 1 bash -c ': < /dev/tcp/{}' 2> /dev/null && echo open {} || :"
+        said = open_bot.chat(f'RUN: printf "{tried}" | xargs -P 40 -I "{{}}" sh -c "{attempt}"')
+        assert said.split() == ["open", f"{egress}/{PORT}"]
+
+    def test_network_holds_sandboxes_and_egress_alone(self, open_bot: Bot) -> None:
+        open_bot.chat("RUN: true")
+        (network,) = json.loads(_engine("network", "inspect", SANDBOX_NETWORK))
+        services = [
+            _engine("inspect", "--format", '{{index .Config.Labels "clawfactory.service"}}', container)
+            for container in network["Containers"]
+        ]
+        assert network["Internal"]
+        assert set(services) == {"egress", "sandbox"}
+
+    def test_verification_knows_that_network(self, open_bot: Bot) -> None:
+        ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", "e2e", "--extra-vars", OPEN).succeeded()

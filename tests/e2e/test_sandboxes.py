@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,8 +16,10 @@ from tests.support.model_server import GIVEN
 from tests.support.playbooks import ansible_playbook
 from tests.support.polling import wait_for
 
-from .conftest import INVENTORY, ROOT
+from .conftest import INVENTORY
 
+# gateway_stop_timeout, and what Ansible takes around it.
+STOP_SECONDS, ANSIBLE_SECONDS = 20, 20
 # The shortest idle time that can be configured is an hour: let it have passed (prune.ts, state/openclaw.sqlite).
 AGE_SANDBOXES = """
 const { DatabaseSync } = require("node:sqlite");
@@ -82,6 +84,9 @@ class TestTurn:
     def test_tool_runs_in_a_sandbox_of_the_bot(self, bot: Bot) -> None:
         assert is_sandbox_of(bot, bot.chat("RUN: hostname"))
         assert all(name.startswith(f"clawfactory-{bot.name}-sbx-") for name in sandboxes(bot))
+
+    def test_all_sessions_of_an_agent_share_its_sandbox(self, bot: Bot) -> None:
+        assert turn(bot, "first", "hostname") == turn(bot, "another", "hostname")
 
     def test_tool_sees_the_workspace_and_writes_to_it(self, bot: Bot) -> None:
         token = uuid.uuid4().hex
@@ -163,16 +168,6 @@ class TestOpenClawsOwnCommands:
         assert hostname_of(bot.chat("RUN: hostname")) != first
 
 
-@pytest.fixture(scope="class")
-def second(bot: Bot) -> Iterator[Bot]:
-    """A second bot on the same engine whose sessions each have a sandbox and a workspace of their own."""
-    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e-sessions").succeeded()
-    slot = json.loads((ROOT / "allocations.json").read_text())["bots"]["e2e-sessions"]
-    yield Bot("e2e-sessions", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
-    purge = ("--extra-vars", "remove_purge=true remove_confirm=e2e-sessions")
-    ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "e2e-sessions", *purge).succeeded()
-
-
 class TestScopes:
     """Scope session without access to the workspace; then, on the same bot, one shared sandbox that may only read."""
 
@@ -239,7 +234,34 @@ class TestScopes:
         assert soul.read_text().strip() in said
 
 
+class TestVerification:
+    def test_bot_as_it_is_deployed_is_isolated(self, bot: Bot) -> None:
+        ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", bot.name).succeeded()
+
+    def test_bot_whose_tools_run_in_the_gateway_fails_it(self, second: Bot) -> None:
+        off = ("--extra-vars", json.dumps({"gateway_sandbox_mode": "off"}))
+        ansible_playbook("site.yml", INVENTORY, "--limit", second.name, *off).succeeded()
+        run = ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", second.name, *off)
+        assert run.returncode == 2
+        assert "is not isolated as it should be" in run.failures[second.name], run.failures
+
+
 class TestEnd:
+    def test_stop_ends_a_turn_that_goes_on_within_its_bound(self, bot: Bot) -> None:
+        """OpenClaw itself would wait for the turn for minutes."""
+        with ThreadPoolExecutor(1) as aside:
+            asked = aside.submit(bot.ask, "RUN: touch /workspace/began && sleep 300")
+            began = bot.root / "bot_repos" / bot.name / "state/workspace/began"
+            wait_for("the tool", began.exists, 60)
+            started = time.monotonic()
+            try:
+                ansible_playbook("playbooks/stop.yml", INVENTORY, "--limit", bot.name).succeeded()
+                assert time.monotonic() - started < STOP_SECONDS + ANSIBLE_SECONDS
+                assert asked.exception(timeout=10) is not None or asked.result().status != 200
+                assert list_names(bot, "--all") == []
+            finally:
+                ansible_playbook("playbooks/start.yml", INVENTORY, "--limit", bot.name).succeeded()
+
     def test_stop_ends_the_sandboxes_also_after_the_broker_was_killed(self, bot: Bot) -> None:
         bot.chat("RUN: true")
         assert sandboxes(bot)

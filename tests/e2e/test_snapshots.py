@@ -19,9 +19,9 @@ from tests.support.polling import wait_for
 from .conftest import INVENTORY
 
 
-def play(playbook: str, **variables: object) -> PlaybookRun:
+def play(playbook: str, bot: str = "e2e", **variables: object) -> PlaybookRun:
     return ansible_playbook(
-        f"playbooks/{playbook}.yml", INVENTORY, "--limit", "e2e", "--extra-vars", json.dumps(variables)
+        f"playbooks/{playbook}.yml", INVENTORY, "--limit", bot, "--extra-vars", json.dumps(variables)
     )
 
 
@@ -60,9 +60,15 @@ def open_plainly(bot: Bot, archive: Path, target: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def identities(path: Path) -> set[str]:
+    """Device identities in OpenClaw's database."""
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30) as database:
+        return {str(row) for row in database.execute("SELECT * FROM device_identities")}
+
+
 def committed(path: Path) -> dict[str, int]:
     """Rows of the tables that OpenClaw adds to, as a reader beside it sees them."""
-    counts = {table: f"SELECT count(*) FROM {table}" for table in ("audit_events", "task_runs")}  # noqa: S608
+    counts = {table: f"SELECT count(*) FROM {table}" for table in ("audit_events", "task_runs")}  # noqa: S608 - names of ours
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30) as database:
         return {table: database.execute(query).fetchone()[0] for table, query in counts.items()}
 
@@ -180,6 +186,20 @@ class TestRestore:
         assert (state(bot) / "workspace" / "memory" / "precious.md").read_text() == "precious"
         assert database.is_file()
         wait_for("a ready gateway", lambda: http(f"{bot.gateway_url}/readyz", timeout=10).status == 200, 90, every=1)
+
+    def test_another_bot_takes_it_on_with_an_identity_and_a_token_of_its_own(self, bot: Bot, second: Bot) -> None:
+        note(bot, "inherited.md", "inherited")
+        made = snapshot("for-another")
+        before = second.token
+        play("restore", second.name, restore_from=bot.name, restore_name=made, restore_stop=True).succeeded()
+        assert (state(second) / "workspace" / "memory" / "inherited.md").read_text() == "inherited"
+        assert (state(second) / "workspace" / "memory" / "inherited.md").stat().st_uid == second.uid
+        assert second.token not in (before, bot.token)
+        assert "at home" in second.chat("at home")
+        databases = [state(each) / "state" / "openclaw.sqlite" for each in (bot, second)]
+        wait_for("an identity of its own", lambda: identities(databases[1]), 60)
+        assert not identities(databases[0]) & identities(databases[1])
+        assert "still me" in bot.chat("still me")
 
     def test_single_files_go_to_a_directory(self, bot: Bot, tmp_path: Path) -> None:
         note(bot, "wanted.md", "wanted")

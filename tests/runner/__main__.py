@@ -1,6 +1,6 @@
 """``python -m tests.runner [--fast] [STAGE...]``: run the stages, later ones also after a failure, and sum up.
 
-Stages that wait more than they work run beside others: all of them take half an hour on two processors.
+Stages that wait more than they work run beside others, so that all of them end sooner.
 """
 
 from __future__ import annotations

@@ -65,6 +65,9 @@ def _end(process: subprocess.Popen[str], own_session: bool, number: signal.Signa
             process.send_signal(number)
     except ProcessLookupError:
         return  # it ended by itself just now
+    except PermissionError:  # it runs as root, by sudo
+        target = f"-{process.pid}" if own_session else str(process.pid)
+        subprocess.run(["sudo", "-n", "kill", f"-{number.value}", "--", target], check=False)
 
 
 def _watch(process: subprocess.Popen[str], own_session: bool, limit: float, ended: threading.Event) -> None:
@@ -117,6 +120,8 @@ def stream(
         watcher = threading.Thread(target=_watch, args=(process, own_session, limit, ended), daemon=True)
         watcher.start()
         _RUNNING[process] = own_session
+        if _ENDING.is_set():  # asked for between the look above and now
+            _end(process, own_session, signal.SIGTERM)
         try:
             for line in process.stdout or ():
                 print(f"{label}{line}", end="", flush=True)

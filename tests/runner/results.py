@@ -12,6 +12,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 # A line of Molecule's closing report: "proxy > converge: Executed: Successful (note)".
 _REPORT_LINE = re.compile(r"^(?P<scenario>\S+) (?:>|➜) (?P<step>\S+): Executed: (?P<state>.+?)(?: \(.*\))?$")
 _REPORT_TITLE = "DETAILS"
+_MESSAGE_CHARACTERS = 400
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,17 @@ def single(stage: str, name: str, succeeded: bool, seconds: float = 0.0) -> Resu
 
 
 def read_junit(file: Path) -> tuple[Count, tuple[str, ...]]:
-    """Counts and names of the failures in a JUnit file of pytest.
+    """Counts, and of each failure its name and the beginning of its message, in a JUnit file of pytest.
 
     :raises ElementTree.ParseError: when the file was cut off.
     """
     passed, skipped, failures = 0, 0, []
     for case in ElementTree.parse(file).getroot().iter("testcase"):  # noqa: S314 - written by our own pytest
-        if case.find("failure") is not None or case.find("error") is not None:
-            failures.append(f"{case.get('classname')}::{case.get('name')}")
+        wrong = [found for kind in ("failure", "error") if (found := case.find(kind)) is not None]
+        if wrong:
+            # The log before may be cut where somebody reads it; this comes at its end.
+            said = " ".join(str(wrong[0].get("message") or "").split())[:_MESSAGE_CHARACTERS]
+            failures.append(f"{case.get('classname')}::{case.get('name')}" + (f": {said}" if said else ""))
         elif case.find("skipped") is not None:
             skipped += 1
         else:

@@ -193,7 +193,7 @@ class ModelServer(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind without asking DNS for our own name, which takes ten seconds where there is no DNS."""
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[0], self.server_address[1]  # type: ignore[assignment]
+        self.server_name, self.server_port = self.server_address[0], self.server_address[1]  # type: ignore[assignment] - any address is fine
 
 
 def main() -> None:

@@ -140,7 +140,7 @@ def _recipients(recipients: Sequence[str]) -> list[Any]:
         except pyrage.RecipientError as error:
             raise InvalidInput(
                 f"recipient {recipient!r} is not an age X25519 public key (age1…): {error}; "
-                "make one with 'clawfactory keygen'"
+                "make one with: ansible-playbook playbooks/keygen.yml -e keygen_file=PATH"
             ) from error
     return keys
 

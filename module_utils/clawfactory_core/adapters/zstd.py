@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from ..errors import MissingDependency
 from .age import Damaged
@@ -23,52 +22,39 @@ def compressor(level: int = 1, threads: int = 2) -> Any:
     return _zstandard().ZstdCompressor(level=level, threads=threads, write_checksum=True)
 
 
-def decompress_reader(source: BinaryIO) -> BinaryIO:
-    """A file whose ``read`` gives the content of all frames in ``source``.
+def decompress_stream(source: BinaryIO, target: BinaryIO) -> None:
+    """Decompress all frames of ``source`` into ``target``, which stays open.
 
-    Reading raises :class:`~.age.Damaged` if ``source`` is not zstd, was changed, or ends within a frame.
+    What has been written before an error is not all there is: use it only after a clean end.
 
+    :raises Damaged: it is not zstd, was changed, or ends within a frame.
     :raises MissingDependency: zstandard cannot be imported.
+    :raises OSError: of ``source`` or ``target``.
     """
-    return cast(BinaryIO, io.BufferedReader(_Frames(source), _CHUNK))
-
-
-class _Frames(io.RawIOBase):
-    """zstandard gives no error where a frame is cut: one more frame behind the end shows whether it was."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        zstandard = _zstandard()
-        self._error = zstandard.ZstdError
-        end = zstandard.ZstdCompressor(level=1, write_content_size=False).compress(_END)
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-        self._reader = decompressor.stream_reader(_Appended(source, end), read_across_frames=True, read_size=_CHUNK)
-        self._held = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        while view:
+    zstandard = _zstandard()
+    # zstandard gives no error where a frame is cut: one more frame behind the end shows whether it was.
+    end = zstandard.ZstdCompressor(level=1, write_content_size=False).compress(_END)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    reader = decompressor.stream_reader(_Appended(source, end), read_across_frames=True, read_size=_CHUNK)
+    view = memoryview(bytearray(_CHUNK))
+    held = 0
+    try:
+        while count := reader.readinto(view[held:]):
             # The last bytes may be those of the extra frame: hold as many back.
-            chunk = self._read(len(view))
-            if not chunk:
-                if self._held != _END:
-                    raise Damaged("the compressed data end within a frame; the archive is cut short")
-                return 0
-            chunk = self._held + chunk
-            self._held = chunk[-len(_END) :]
-            ready = len(chunk) - len(self._held)
-            if ready:
-                view[:ready] = chunk[:ready]
-                return ready
-        return 0
+            filled = held + count
+            held = min(filled, len(_END))
+            _write_all(target, view[: filled - held])
+            view[:held] = bytes(view[filled - held : filled])
+    except zstandard.ZstdError as error:
+        raise Damaged(f"zstd cannot decompress the archive: {error}") from error
+    if view[:held] != _END:
+        raise Damaged("the compressed data end within a frame; the archive is cut short")
 
-    def _read(self, size: int) -> bytes:
-        try:
-            return cast(bytes, self._reader.read(size))
-        except self._error as error:
-            raise Damaged(f"zstd cannot decompress the archive: {error}") from error
+
+def _write_all(target: BinaryIO, data: memoryview) -> None:
+    # A raw pipe may take less than it was given.
+    while data:
+        data = data[target.write(data) :]
 
 
 class _Appended:

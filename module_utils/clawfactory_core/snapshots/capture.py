@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CoreError
+from .descriptors import read_at
 from .rules import Rules
 
 #: The bot's own entry of this name is left out: an archive uses it for what is about the snapshot.
@@ -262,15 +263,9 @@ class OpenFile:
         :raises LeaveOut: the file system reports an error.
         """
         try:
-            data = os.pread(self._descriptor, length, offset)
-            while 0 < len(data) < length:
-                more = os.pread(self._descriptor, length - len(data), offset + len(data))
-                if not more:
-                    break
-                data += more
+            return read_at(self._descriptor, length, offset)
         except OSError as error:
             raise LeaveOut(f"{UNREADABLE}: {error.strerror}") from error
-        return data
 
     def close(self) -> None:
         """Close it; again does nothing."""

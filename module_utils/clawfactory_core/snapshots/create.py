@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from .index import IndexHeader, body_digest, write_header
 from .names import file_name, sanitise_label
 from .pipeline import Outcome, Task, run_pipeline
 from .progress import Meter, Progress
+from .progress_file import PREFIX as PROGRESS
 from .records import SCHEMA, SnapshotRecord, link_latest, timestamp, write_record
 from .rules import Rules
 
@@ -30,6 +32,9 @@ __all__ = ["Limits", "Progress", "SnapshotPlan", "SnapshotRequest", "SnapshotRes
 
 _LOCK = ".lock"
 _PATIENCE = 2.0  # seconds
+# As write_atomic names it. Whoever still writes it does so for no longer.
+_TEMPORARY_RECORD = re.compile(r"\.(.+\.json)\.[0-9a-f]{8}\.partial")
+_SECONDS_FOR_A_RECORD = 600
 _MAX_LOCK_TEXT = 200
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -143,23 +148,33 @@ def _lock_soon(descriptor: int) -> bool:
 
 
 def _sweep(directory: Path, index: Path) -> None:
-    """Remove what a killed run left."""
-    left = [path for path in directory.glob(".*") if path.name != _LOCK]
+    """Remove what a killed run left, and nothing of a verification, which runs without the lock."""
+    left = [path for path in directory.glob(".*") if path.name != _LOCK and not path.name.startswith(PROGRESS)]
     left += index.parent.glob(f".{index.name}.*")
     for path in left:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISDIR(found.st_mode) and not _is_being_noted(path, found):
             path.unlink(missing_ok=True)
 
 
-def _reported(kind: str, report: Callable[[Progress], None] | None) -> Callable[[int, int], None]:
-    meters: list[Meter] = []
+def _is_being_noted(path: Path, found: os.stat_result) -> bool:
+    """Whether a verification may be writing its result: to a record that is there, unlike that of a new snapshot."""
+    match = _TEMPORARY_RECORD.fullmatch(path.name)
+    return bool(
+        match and os.path.lexists(path.with_name(match[1])) and time.time() - found.st_mtime < _SECONDS_FOR_A_RECORD
+    )
+
+
+def _reported(report: Callable[[Progress], None] | None) -> Callable[[int, int], None]:
+    meters = {0: Meter(report, "looking through the state")}
 
     def count(done: int, total: int) -> None:
-        # The first look tells how many bytes there are; only then is there something to measure.
-        if total and not meters:
-            meters.append(Meter(report, kind, total))
-        if meters:
-            meters[0].count(done, last=done >= total)
+        if total not in meters:
+            meters[total] = Meter(report, "archiving", total)
+        meters[total].count(done, last=0 < total <= done)
 
     return count
 
@@ -198,7 +213,7 @@ def _make(
                 min_free_bytes=request.min_free_bytes,
                 private=(lock,),
             )
-            outcome = run_pipeline(task, _reported(plan.kind, progress))
+            outcome = run_pipeline(task, _reported(progress))
             os.fchown(target, request.owner, request.owner)
             os.fsync(target)
             record = _record(request, plan, basis, started, outcome)

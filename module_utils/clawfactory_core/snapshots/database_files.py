@@ -110,17 +110,6 @@ def open_regular(directory_fd: int, name: bytes, *, write: bool = False) -> int 
     return descriptor
 
 
-def read_fully(descriptor: int, length: int, offset: int) -> bytes:
-    """:returns: ``length`` bytes at ``offset``, fewer only where the file ends."""
-    data = os.pread(descriptor, length, offset)
-    while 0 < len(data) < length:
-        more = os.pread(descriptor, length - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
-
-
 def fill(descriptor: int, target: memoryview, offset: int) -> int:
     """Read into ``target``. :returns: how many bytes there were before the file ended."""
     done = 0

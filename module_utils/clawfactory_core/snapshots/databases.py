@@ -52,10 +52,10 @@ from .database_files import (
     check_name,
     fill,
     open_regular,
-    read_fully,
     settled_stamp,
     stamp,
 )
+from .descriptors import read_at
 from .wal import INDEX_HEADER, WAL_HEADER, Index, Log, parse_index, read_indexed, recover, valid_page_size
 
 __all__ = ["DatabaseBusy", "DatabaseUnreadable", "LiveDatabase", "is_database"]
@@ -143,7 +143,7 @@ class LiveDatabase:
             return True
         if self._log is None:
             return False
-        return os.fstat(self._wal).st_size < self._log.end or read_fully(self._wal, WAL_HEADER, 0) != self._log.header
+        return os.fstat(self._wal).st_size < self._log.end or read_at(self._wal, WAL_HEADER, 0) != self._log.header
 
     def close(self) -> None:
         """Give up all locks, also those that a forked child inherited; calling it again does nothing."""
@@ -206,7 +206,7 @@ class LiveDatabase:
 
     def _read_header(self) -> int:
         """:returns: the journal mode, 1 (rollback) or 2 (write-ahead log)."""
-        head = read_fully(self._file, 100, 0)
+        head = read_at(self._file, 100, 0)
         size = int.from_bytes(head[16:18], "big")
         self._page_size = 65536 if size == 1 else size
         if len(head) < 100 or not is_database(head) or not valid_page_size(self._page_size) or head[19] not in (1, 2):
@@ -227,7 +227,7 @@ class LiveDatabase:
                     return False
             elif locks.shared(DEAD_MAN_SWITCH) and locks.exclusive(CHECKPOINT) and locks.shared(READ_4):
                 self._begin_at(stamp(self._file))
-                found = parse_index(read_fully(index, 2 * INDEX_HEADER, 0))
+                found = parse_index(read_at(index, 2 * INDEX_HEADER, 0))
                 if found is not None:
                     self._use(found, wal)
                     return True
@@ -280,7 +280,7 @@ class LiveDatabase:
         if log is not None:
             start, stop = bisect_left(log.numbers, first), bisect_right(log.numbers, last)
         if log is None or start == stop:
-            data = read_fully(self._file, length, offset)
+            data = read_at(self._file, length, offset)
             return data if len(data) == length else data + bytes(length - len(data))
         merged = bytearray(length)
         view = memoryview(merged)

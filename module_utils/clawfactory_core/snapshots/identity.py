@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ..errors import CoreError
 _DIRECTORIES = ("identity", "devices")
 _DATABASE = Path("state") / "openclaw.sqlite"
 _TABLES = ("device_identities", "device_pairing_paired", "device_pairing_pending", "state_leases")
+_SECONDS = 120
+_MESSAGE_BYTES = 512
 
 
 def renew_identity(state: Path, uid: int, gid: int) -> None:
@@ -23,22 +26,36 @@ def renew_identity(state: Path, uid: int, gid: int) -> None:
     :param state: staged state that no bot uses.
     :raises CoreError: the identity could not be taken out; the state must not be used.
     """
+    heard, telling = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
+            os.close(heard)
             if os.geteuid() == 0:
+                # Only root passes the directory above, and no link in the state leads out.
+                os.chroot(state)
+                os.chdir("/")
+                state = Path("/")
                 os.setgroups([])
                 os.setresgid(gid, gid, gid)
                 os.setresuid(uid, uid, uid)
+            # The database's triggers are the bot's, too.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(_SECONDS)
             _renew(state)
             code = 0
+        except (OSError, sqlite3.Error, CoreError) as error:
+            os.write(telling, str(error).encode()[:_MESSAGE_BYTES])
         finally:
             os._exit(code)
+    os.close(telling)
+    with open(heard, "rb") as pipe:
+        reason = pipe.read(_MESSAGE_BYTES).decode(errors="replace")
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
         raise CoreError(
-            f"the identity of the other bot could not be taken out of {state / _DATABASE}; is it a sound database? "
-            "Verify the snapshot by content"
+            f"the identity of the other bot could not be taken out of {state / _DATABASE}: {reason or 'unknown'}; "
+            "verify the snapshot by content"
         )
 
 
@@ -57,6 +74,8 @@ def _renew(state: Path) -> None:
     connection = sqlite3.connect(database, timeout=5)
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
+        # A private key must not stay behind in a page that is free.
+        connection.execute("PRAGMA secure_delete=ON")
         known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for table in _TABLES:
             if table in known:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import CoreError
+from .descriptors import read_at, write_at
 from .digests import DIGEST_SIZE, KEY_SIZE
 
 #: A file larger than this in bytes has its blocks in the index, and is stored as patches.
@@ -132,15 +133,15 @@ class IndexWriter:
 
     def read_blocks(self, first: int, count: int) -> bytes:
         """Digests of the entry that was begun, as far as they were written."""
-        return _read(self._descriptor, self._offset + first * DIGEST_SIZE, count * DIGEST_SIZE)
+        return read_at(self._descriptor, count * DIGEST_SIZE, self._offset + first * DIGEST_SIZE)
 
     def write_blocks(self, first: int, digests: bytes) -> None:
         """Set digests of the entry that was begun."""
-        _write(self._descriptor, self._offset + first * DIGEST_SIZE, digests)
+        write_at(self._descriptor, digests, self._offset + first * DIGEST_SIZE)
 
     def end(self, entry: IndexEntry) -> None:
         """End the entry that was begun: same path, ``entry.blocks`` digests."""
-        _write(self._descriptor, self._record, entry.pack())
+        write_at(self._descriptor, entry.pack(), self._record)
         self._offset += entry.blocks * DIGEST_SIZE
         os.ftruncate(self._descriptor, self._offset)
 
@@ -149,7 +150,7 @@ class IndexWriter:
         self._flush()
 
     def _flush(self) -> None:
-        _write(self._descriptor, self._offset, bytes(self._buffer))
+        write_at(self._descriptor, bytes(self._buffer), self._offset)
         self._offset += len(self._buffer)
         self._buffer.clear()
 
@@ -178,7 +179,7 @@ class IndexReader:
     def blocks(self, entry: IndexEntry, first: int, count: int) -> bytes:
         """Digests of blocks of an entry."""
         count = max(0, min(count, entry.blocks - first))
-        return _read(self._descriptor, entry.offset + first * DIGEST_SIZE, count * DIGEST_SIZE)
+        return read_at(self._descriptor, count * DIGEST_SIZE, entry.offset + first * DIGEST_SIZE)
 
 
 class Parent:
@@ -267,7 +268,7 @@ def write_header(descriptor: int, header: IndexHeader) -> None:
     data = json.dumps(asdict(header)).encode()
     if len(data) > _HEADER:
         raise CoreError(f"the header of the index has {len(data)} bytes")
-    _write(descriptor, 0, data.ljust(_HEADER))
+    write_at(descriptor, data.ljust(_HEADER), 0)
     os.fsync(descriptor)
 
 
@@ -320,21 +321,3 @@ def _read_header(descriptor: int) -> IndexHeader:
     if len(header.key) != 2 * KEY_SIZE:
         raise UnusableIndex("the index is damaged")
     return header
-
-
-def _read(descriptor: int, offset: int, length: int) -> bytes:
-    data = os.pread(descriptor, length, offset)
-    while 0 < len(data) < length:
-        more = os.pread(descriptor, length - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
-
-
-def _write(descriptor: int, offset: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(descriptor, view, offset)
-        offset += done
-        view = view[done:]

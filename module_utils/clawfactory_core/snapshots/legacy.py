@@ -24,7 +24,7 @@ def apply_legacy(stream: BinaryIO, replay: Replay, tree: TreeWriter, limits: Rea
         with tarfile.open(fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
             for info in tar:
                 # It keeps all of them otherwise.
-                tar.members = []  # type: ignore[attr-defined]
+                tar.members = []  # type: ignore[attr-defined]  # typeshed does not know it
                 _add(tar, info, replay, tree, limits)
     except tarfile.ReadError as error:
         if bounded.ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import BinaryIO
 
 from . import archive
@@ -16,12 +17,16 @@ _COPY = 1 << 20
 
 
 class PatchData:
-    """Ranges and data of the patches of one archive, as they come."""
+    """Ranges and data of the patches of one archive, as they come.
 
-    def __init__(self, spool: BinaryIO, digester: Digester) -> None:
+    :param spend: told the bytes that are written to ``spool``; may raise to end it.
+    """
+
+    def __init__(self, spool: BinaryIO, digester: Digester, spend: Callable[[int], None]) -> None:
         self.ranges: list[list[tuple[int, int]]] = []
         self._spool = spool
         self._digester = digester
+        self._spend = spend
         self._data: list[tuple[int, int, bytes]] = []
         self._position = 0
         self._ranges_size = 0
@@ -44,6 +49,7 @@ class PatchData:
         digests = []
         for piece in reader.pieces():
             digests.append(self._digester.blocks(piece))
+            self._spend(len(piece))
             self._spool.write(piece)
         if block_count(member.size) != sum(count for _, count in self.ranges[-1]):
             raise BadArchive(f"{show(member.path)} has {member.size} bytes, which is not what its ranges say")

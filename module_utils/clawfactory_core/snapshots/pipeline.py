@@ -32,7 +32,7 @@ from .worker import Confinement, Report, Worker, wait
 _PIPE_BYTES = 1 << 20
 _SECONDS_BETWEEN_REPORTS = 0.5
 _FREE_SPACE_EVERY = 64 << 20
-#: A reader refuses what unpacks to more than 2000 times its size, above 1 GiB; warn well before.
+#: A reader refuses what unpacks to more than 2000 times its size, above 1 GiB and without holes; warn well before.
 _LARGE = 1 << 30
 _SUSPICIOUS_RATIO = 1000
 
@@ -78,7 +78,7 @@ class Outcome:
 def run_pipeline(task: Task, on_progress: Callable[[int, int], None]) -> Outcome:
     """Make the archive; it is complete and synced when this returns.
 
-    :param on_progress: told bytes done and bytes in all.
+    :param on_progress: told bytes done and bytes in all; 0 of 0 until it is known how many there are.
     :raises CoreError: why one of the processes failed; the archive is of no use then.
     """
     # Before the fork: afterwards, one process may not see the file system any more.
@@ -166,7 +166,7 @@ def _read(task: Task, writing: int, others: Sequence[int], packer: Any, report: 
             clock.end()
     finally:
         databases.close()
-    _warn_of_ratio(notes, tar.size, sink.tell())
+    _warn_of_ratio(notes, tar.size - tar.holes, sink.tell())
     return {
         "finished": finished,
         "count": notes.count,
@@ -214,8 +214,8 @@ def _pack(task: Task, tar: TarWriter, notes: Notes, databases: Databases, clock:
 def _warn_of_ratio(notes: Notes, plain: int, packed: int) -> None:
     if plain > _LARGE and plain > packed * _SUSPICIOUS_RATIO:
         notes.warn(
-            f"{plain} bytes became {packed}: the state is mostly empty space. Readers take such archives for attacks; "
-            "exclude what is empty, or raise their max_ratio to restore it"
+            f"{plain} bytes became {packed}: the state is mostly the same over and over. Readers take such archives "
+            "for attacks; exclude what repeats, or raise their max_ratio to restore it"
         )
 
 
@@ -241,9 +241,8 @@ class _Clock:
                     "what does not belong in it, or raise the limit"
                 )
             self._next = now + _SECONDS_BETWEEN_REPORTS
-            if self._total:
-                # Not all of it: files that changed are read again.
-                self._report({"done": min(self._done, self._total), "total": self._total})
+            # Not all of it: files that changed are read again.
+            self._report({"done": min(self._done, self._total), "total": self._total})
 
     def begin(self, total: int) -> None:
         """Now it is known how many bytes there are."""

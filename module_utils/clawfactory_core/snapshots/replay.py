@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from . import archive
 from .archive import Changes, Entry, Header, Manifest, Patch
+from .databases import is_database
 from .digests import Digester, escape_path, tree_digest, tree_line
 from .patches import PatchData, resize
 from .tar_reader import BadArchive, Member, ReadLimits, TarReader, show
@@ -14,6 +16,8 @@ from .tree_writer import TreeWriter
 
 #: The format allows patches of files above this size only, before and after.
 PATCHED_ABOVE = 262144
+#: SQLite rolls it back before it reads the database beside it.
+_JOURNAL = b"-journal"
 
 
 class Replay:
@@ -22,7 +26,8 @@ class Replay:
     :param tree: where the entries are written.
     :param spool: empty file for the data of patches: to what they belong is known at the end of an archive only.
     :param single: only one archive is to come, a full one.
-    :param on_progress: called for every member with the bytes of plaintext that were read in all.
+    :param databases_only: of the files, write only those in which SQLite may find a database, or that a later patch may
+        make one. Nothing is read back for a digest, so all of them are checked as ever.
     """
 
     def __init__(
@@ -32,7 +37,7 @@ class Replay:
         limits: ReadLimits,
         *,
         single: bool = False,
-        on_progress: Callable[[int], None] | None = None,
+        databases_only: bool = False,
     ) -> None:
         self.state: dict[bytes, Entry] = {}
         self.bytes = 0
@@ -40,8 +45,7 @@ class Replay:
         self._spool = spool
         self._limits = limits
         self._single = single
-        self._on_progress = on_progress or (lambda done: None)
-        self._done = 0
+        self._databases_only = databases_only
         self._header: Header | None = None
         # Digests of the blocks of files that can be patched: these are never read back.
         self._blocks: dict[bytes, bytes] = {}
@@ -65,9 +69,8 @@ class Replay:
         self._header = header
         self._digester = Digester(header.digest_key)
         self._added, self._replaced = set(), set()
-        patches = PatchData(self._spool, self._digester)
+        patches = PatchData(self._spool, self._digester, self._tree.spend)
         changes, manifest = self._members(members, reader, header, patches)
-        self._done += reader.position
         patches.check_complete(len(changes.patches))
         self._delete(changes.deleted)
         for number, patch in enumerate(changes.patches):
@@ -126,7 +129,7 @@ class Replay:
             if member.path.split(b"/", 1)[0] != archive.ABOUT:
                 if changes is not None:
                     raise BadArchive(f"{show(member.path)} follows its changes")
-                self.add(member, reader.pieces())
+                self.add(member, reader.pieces(sparse=True))
             elif member.kind != "f":
                 raise BadArchive(f"{show(member.path)} is not a regular file")
             elif member.path == archive.MANIFEST:
@@ -140,7 +143,6 @@ class Replay:
                 patches.read(member, reader)
             else:
                 raise BadArchive(f"{show(member.path)} has no place there")
-            self._on_progress(self._done + reader.position)
         if header.kind == "inc" and changes is None:
             raise BadArchive("its changes are missing")
         if manifest is None:
@@ -183,14 +185,24 @@ class Replay:
 
     def _file(self, member: Member, pieces: Iterable[bytes]) -> str:
         digests = []
-        with self._tree.file(member.path, member.mode, member.mtime_ns) as file:
-            for piece in pieces:
+        rest = iter(pieces)
+        first = next(rest, b"")
+        left_out = self._left_out(member, first)
+        if left_out and member.path in self.state:
+            self._tree.remove(member.path, directory=False)
+        with self._tree.file(member.path, member.mode, member.mtime_ns, left_out=left_out) as file:
+            for piece in itertools.chain((first,), rest):
                 digests.append(self._digester.blocks(piece))
                 file.write(piece)
         self._blocks.pop(member.path, None)
         if member.size > PATCHED_ABOVE and not self._single:
             self._blocks[member.path] = b"".join(digests)
         return self._digester.file(digests).hex()
+
+    def _left_out(self, member: Member, first: bytes) -> bool:
+        if not self._databases_only or is_database(first) or member.path.endswith(_JOURNAL):
+            return False
+        return self._single or member.size <= PATCHED_ABOVE
 
     def _delete(self, deleted: frozenset[bytes]) -> None:
         gone = deleted | self._replaced

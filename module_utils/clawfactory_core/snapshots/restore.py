@@ -16,7 +16,7 @@ from ..errors import Conflict
 from . import swap as swap_steps
 from .capture import Limits
 from .chains import chain_of, find, list_snapshots
-from .progress import Progress
+from .progress import Meter, Progress
 from .records import SnapshotRecord
 from .swap import keep, put_back, recover, swap
 from .tar_reader import ReadLimits
@@ -153,10 +153,14 @@ def unpack_beside(
     chain: Sequence[SnapshotRecord],
     staging: Path,
     progress: Callable[[Progress], None] | None,
+    *,
+    checking: bool = False,
 ) -> Unpacked:
     """Unpack a chain to ``<staging>/state``, which is on disk when this returns; after an error ``staging`` is gone.
 
     :param staging: is made; root's alone, so that the bot cannot reach what becomes its own.
+    :param checking: it is only looked at and thrown away: the disk is not waited for, and where the manifest will tell
+        the databases, no other files are written.
     :raises Conflict, BrokenChain, BadArchive, WrongKey, Damaged, InvalidInput: as :func:`stage_restore`.
     """
     check_room(staging.parent, chain[-1], request.read_limits)
@@ -169,7 +173,8 @@ def unpack_beside(
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with tempfile.TemporaryFile(dir=staging) as spool:
-                target = Target(root, spool, request.uid, request.gid)
+                databases_only = checking and chain[-1].kind != "legacy"
+                target = Target(root, spool, request.uid, request.gid, databases_only=databases_only)
                 unpacked = unpack_chain(
                     request.directory,
                     chain,
@@ -179,8 +184,10 @@ def unpack_beside(
                     bot=request.source_bot,
                     progress=progress,
                 )
-            os.fchmod(root, _mode_of(request.state))
-            swap_steps.sync_tree(root)
+            if not checking:
+                os.fchmod(root, _mode_of(request.state))
+                Meter(progress, "writing to disk").count(0)
+                swap_steps.sync_tree(root)
         finally:
             os.close(root)
     except BaseException:

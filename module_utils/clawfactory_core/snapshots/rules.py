@@ -46,7 +46,7 @@ LEFT_OUT = (
     Rule(".pnpm-store", _CACHE, "pnpm's store"),
     Rule("**/pnpm/store", _CACHE, "the same, where pnpm keeps it by default"),
     Rule("/shared/caches", _CACHE, "caches shared by agents"),
-    Rule("/tmp", _TEMPORARY, "TMPDIR of the gateway: locks, sockets, scratch files"),  # noqa: S108
+    Rule("/tmp", _TEMPORARY, "TMPDIR of the gateway: locks, sockets, scratch files"),  # noqa: S108 - of the state
     Rule("*.tmp", _TEMPORARY, "files that are about to be renamed"),
     Rule("*.tmp.*", _TEMPORARY, "the same"),
     Rule("*.tmp-*", _TEMPORARY, "the same"),

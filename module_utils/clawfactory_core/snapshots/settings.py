@@ -91,12 +91,14 @@ def read_settings(root: Path, bot: str) -> SnapshotSettings:
 
 
 def _parse(found: dict[str, Any]) -> SnapshotSettings:
-    lists = {name: tuple(str(item) for item in found[name]) for name in ("recipients", "exclude", "include")}
+    values: dict[str, Any] = {
+        name: tuple(str(item) for item in found[name]) for name in ("recipients", "exclude", "include")
+    }
     keep = Retention(**{field.name: int(found["keep"][field.name]) for field in fields(Retention)})
-    known = {*lists, "keep"}
+    known = {*values, "keep"}
     found = {"agent_per_hour": 4, **found}  # what the role wrote before bots could ask has none
-    numbers = {field.name: int(found[field.name]) for field in fields(SnapshotSettings) if field.name not in known}
-    return SnapshotSettings(keep=keep, **lists, **numbers)  # type: ignore[arg-type]
+    values |= {field.name: int(found[field.name]) for field in fields(SnapshotSettings) if field.name not in known}
+    return SnapshotSettings(keep=keep, **values)
 
 
 def bot_directories(root: Path, bot: str) -> tuple[Path, Path]:

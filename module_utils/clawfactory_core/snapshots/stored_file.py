@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .capture import Entry, LeaveOut, OpenFile
-from .databases import DatabaseUnreadable
+from .databases import DatabaseUnreadable, is_database
 from .digests import BLOCK_SIZE, DIGEST_SIZE, Digester
 from .index import PATCHED, IndexEntry, IndexWriter, Parent
 from .manifest import Notes
@@ -55,6 +55,8 @@ class StoredFile:
         self._old = old
         self._databases = databases
         self._opaque = False
+        # A database that is stored as a plain file.
+        self._given_up = False
         self._attempts = 0
         self._new: IndexEntry | None = None
         self._differs = False
@@ -73,7 +75,7 @@ class StoredFile:
             except DatabaseUnreadable as error:
                 self._databases.give_up(self._entry, str(error))
                 # What the archive has of it by now is of no use to compare with.
-                self._opaque, self._have = True, 0
+                self._opaque, self._given_up, self._have = True, True, 0
                 continue
             finally:
                 source.close()
@@ -106,6 +108,7 @@ class StoredFile:
             live = None
             self._databases.give_up(self._entry, "it is written to without SQLite's locks")
         self._opaque = live is None
+        self._given_up = live is None and is_database(head)
         return live
 
     def _store_once(self, source: Source) -> bool:
@@ -205,6 +208,9 @@ class StoredFile:
             raise LeaveOut("cannot be read as a database or a file")
         if isinstance(source, Live):
             self._to.notes.database(new.path, source.as_of)
+        if self._given_up:
+            # No file has it: the next snapshot looks again, even if nothing was written.
+            new.inode = 0
         if self._have < 0:
             self._to.index.add(new)
         else:

@@ -193,7 +193,13 @@ def staging_of(state: Path, snapshot_id: str) -> Path:
 
 
 def sync_tree(descriptor: int) -> None:
-    """Have everything on the file system of ``descriptor`` on disk."""
+    """Have everything on the file system of ``descriptor`` on disk.
+
+    Once for a whole tree, and no fsync for any of its files: none of them counts before the journal names the tree and
+    a rename puts it in place, and both come after this. Whatever a power cut leaves of it earlier is swept.
+
+    :raises OSError: something could not be written, also if that was before (Linux 5.8 and later).
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syncfs(descriptor) != 0:
         code = ctypes.get_errno()

@@ -18,6 +18,9 @@ BLOCK = 512
 #: Data is handed on in pieces of at most this many bytes; a multiple of the block of digests.
 PIECE = 1 << 18
 _ZEROS = bytes(BLOCK)
+_HOLE = bytes(PIECE)
+# Of a tar beyond its files' bytes: headers, and what is about the snapshot.
+_BESIDE_FILES = 1 << 30
 _OCTAL = re.compile(rb"([0-7]+)[ \0]*")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _SECONDS = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?")
@@ -45,10 +48,10 @@ class ReadLimits:
     """What an archive, or a chain of them, may ask of the machine.
 
     :param max_entries: entries of the restored state, and members of one archive.
-    :param max_bytes: bytes of the restored state's files, and of one archive's plain tar.
+    :param max_bytes: bytes of the restored state's files; those of an archive's plain tar may be 1 GiB more.
     :param max_depth: components of a path.
-    :param max_ratio: plaintext bytes for each byte of the archive; zstd reaches 20 000 on zeros, real states stay
-        below 20.
+    :param max_ratio: plaintext bytes for each byte of the archive; zstd reaches 20 000, real states stay below 20.
+        Zeros of files do not count: they become holes, which take no disk, and ``max_bytes`` bounds the time they take.
     :param ratio_floor: plaintext bytes of an archive that are allowed whatever the ratio.
     :param max_document: bytes of the manifest, or of the list of changes, which are held in memory.
     :param max_chain: archives of a chain.
@@ -70,8 +73,13 @@ class ReadLimits:
         return min(self.max_depth * (_MAX_NAME + 1), 32768)
 
     def plaintext(self, size: int) -> int:
-        """Plaintext bytes that an archive of ``size`` bytes may have."""
-        return min(self.max_bytes + (1 << 30), max(self.ratio_floor, size * self.max_ratio))
+        """Plaintext bytes, without holes, that an archive of ``size`` bytes may have."""
+        return min(self.most_plaintext, max(self.ratio_floor, size * self.max_ratio))
+
+    @property
+    def most_plaintext(self) -> int:
+        """Plaintext bytes that any archive may have."""
+        return self.max_bytes + _BESIDE_FILES
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,11 @@ class Member:
     mtime_ns: int
     size: int
     target: bytes = b""
+
+
+def is_hole(piece: bytes) -> bool:
+    """Whether a piece of a file is nothing but zeros."""
+    return piece == (_HOLE if len(piece) == PIECE else _HOLE[: len(piece)])
 
 
 def show(path: bytes) -> str:
@@ -123,7 +136,7 @@ class TarReader:
     """Walks a tar once.
 
     :param stream: plain tar, buffered; its ``read(n)`` gives fewer than ``n`` bytes at the end only.
-    :param max_stream: bytes that the tar may have.
+    :param max_stream: bytes that the tar may have, without holes of files.
     """
 
     def __init__(self, stream: BinaryIO, limits: ReadLimits, max_stream: int) -> None:
@@ -132,6 +145,7 @@ class TarReader:
         self._max_stream = max_stream
         self._left = 0
         self._padding = 0
+        self._holes = 0
         self.position = 0
 
     def members(self) -> Iterator[Member]:
@@ -166,10 +180,16 @@ class TarReader:
         self._left -= len(data)
         return data
 
-    def pieces(self) -> Iterator[bytes]:
-        """What is left of the current member, :data:`PIECE` bytes at a time."""
+    def pieces(self, *, sparse: bool = False) -> Iterator[bytes]:
+        """What is left of the current member, :data:`PIECE` bytes at a time.
+
+        :param sparse: the caller writes no disk for pieces that :func:`is_hole`.
+        """
         while self._left:
-            yield self.read(PIECE)
+            piece = self.read(PIECE)
+            if sparse and is_hole(piece):
+                self._holes += len(piece)
+            yield piece
 
     def document(self, name: str, most: int) -> bytes:
         """The whole current member, for small ones that are held in memory.
@@ -182,12 +202,15 @@ class TarReader:
 
     def _exactly(self, size: int) -> bytes:
         self.position += size
-        if self.position > self._max_stream:
+        if self._is_too_long():
             raise BadArchive(f"it unpacks to more than {self._max_stream} bytes; see max_bytes and max_ratio")
         data = self._stream.read(size)
         if len(data) != size:
             raise EndsEarly
         return data
+
+    def _is_too_long(self) -> bool:
+        return self.position - self._holes > self._max_stream or self.position > self._limits.most_plaintext
 
     def _skip(self) -> None:
         for _ in self.pieces():
@@ -201,7 +224,7 @@ class TarReader:
             raise BadArchive("one block of zeros is followed by something else; the end is two")
         while rest := self._stream.read(PIECE):
             self.position += len(rest)
-            if self.position > self._max_stream:
+            if self._is_too_long():
                 raise BadArchive("what follows its end is too long")
             if rest.count(0) != len(rest):
                 raise BadArchive("something follows its end")

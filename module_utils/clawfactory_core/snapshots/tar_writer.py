@@ -7,6 +7,7 @@ from typing import Protocol
 _BLOCK = 512
 _BUFFER = 1 << 20
 _ZEROS = bytes(1 << 16)
+_HOLE = bytes(1 << 20)
 _MAX_NAME = 100
 # Octal digits of the header's fields.
 _MAX_ID = 0o7777777
@@ -27,10 +28,12 @@ class TarWriter:
 
     :param uid: owner of every member; ``gid`` is its group.
     :ivar size: bytes written so far.
+    :ivar holes: bytes of them that a reader need not write, as far as they came in writes of zeros alone.
     """
 
     def __init__(self, sink: Sink, uid: int, gid: int) -> None:
         self.size = 0
+        self.holes = 0
         self._sink = sink
         self._uid = uid
         self._gid = gid
@@ -67,6 +70,9 @@ class TarWriter:
         if len(data) > self._left:
             raise ValueError(f"{len(data)} bytes for a member that has {self._left} left")
         self._left -= len(data)
+        # The first look is for speed alone.
+        if data and not data[0] and len(data) <= len(_HOLE) and data == _HOLE[: len(data)]:
+            self.holes += len(data)
         if len(data) < _BUFFER // 4:
             self._buffer += data
             if len(self._buffer) >= _BUFFER:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 from ..errors import Conflict, InvalidInput
-from .tar_reader import PIECE, ReadLimits, show
+from .descriptors import write_at
+from .tar_reader import PIECE, ReadLimits, is_hole, show
 
-_ZEROS = bytes(PIECE)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHECK_EVERY = 64 << 20
@@ -62,9 +62,12 @@ class TreeWriter:
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=parent, follow_symlinks=False)
         self.spend(4096)
 
-    def file(self, path: bytes, mode: int, mtime_ns: int) -> FileWriter:
-        """Make a file; one that is there is replaced. The result must be closed (``with``)."""
-        if not self._wanted(path, False):
+    def file(self, path: bytes, mode: int, mtime_ns: int, *, left_out: bool = False) -> FileWriter:
+        """Make a file; one that is there is replaced. The result must be closed (``with``).
+
+        :param left_out: nothing is there, and the content is taken without being written.
+        """
+        if left_out or not self._wanted(path, False):
             return FileWriter(self, -1, 0, 0)
         parent, name = self._parent(path)
         try:
@@ -99,7 +102,7 @@ class TreeWriter:
         return FileWriter(self, descriptor, self._mode(mode), mtime_ns, size)
 
     def remove(self, path: bytes, *, directory: bool) -> None:
-        """Remove an entry, with all that is below it."""
+        """Remove an entry, with all that is below it. A file that was left out is no error."""
         if not self._wanted(path, directory):
             return
         parent, name = self._parent(path)
@@ -108,7 +111,8 @@ class TreeWriter:
             parent, name = self._parent(path)
             remove_tree(parent, name)
         else:
-            os.unlink(name, dir_fd=parent)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
 
     def finish(self, directories: Iterable[tuple[bytes, int, int]]) -> None:
         """Give directories their modes and times.
@@ -173,14 +177,15 @@ class FileWriter:
         self._mtime_ns = mtime_ns
         self._size = size
         self._position = 0
+        self._end = 0
         self.written = descriptor >= 0
 
     def __enter__(self) -> FileWriter:
         return self
 
     def write(self, data: bytes) -> None:
-        """Append."""
-        if self._descriptor >= 0 and data != (_ZEROS if len(data) == PIECE else _ZEROS[: len(data)]):
+        """Append; at most :data:`PIECE` bytes."""
+        if self._descriptor >= 0 and not is_hole(data):
             self.write_at(self._position, data)
         self._position += len(data)
 
@@ -189,11 +194,8 @@ class FileWriter:
         if self._descriptor < 0:
             return
         self._tree.spend(len(data))
-        view = memoryview(data)
-        while view:
-            done = os.pwrite(self._descriptor, view, offset)
-            offset += done
-            view = view[done:]
+        write_at(self._descriptor, data, offset)
+        self._end = max(self._end, offset + len(data))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -202,7 +204,9 @@ class FileWriter:
             return
         try:
             if kind is None:
-                os.ftruncate(self._descriptor, self._position if self._size is None else self._size)
+                size = self._position if self._size is None else self._size
+                if self._size is not None or self._end != size:
+                    os.ftruncate(self._descriptor, size)
                 os.fchmod(self._descriptor, self._mode)
                 os.utime(self._descriptor, ns=(self._mtime_ns, self._mtime_ns))
         finally:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ..adapters import age, zstd
 from ..errors import CoreError, InvalidInput
@@ -38,6 +38,7 @@ class Target:
     :param spool: an empty file of no name, on the same disk.
     :param wanted: see :class:`.tree_writer.TreeWriter`.
     :param private: see there.
+    :param databases_only: see :class:`.replay.Replay`; not for archives of the original.
     """
 
     root: int
@@ -46,6 +47,7 @@ class Target:
     gid: int
     wanted: Callable[[bytes, bool], bool] | None = None
     private: bool = False
+    databases_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def unpack_chain(
     if not identities:
         raise InvalidInput("no private key to decrypt with; give at least one")
     # In the children that are confined nothing can be imported any more.
-    zstd.decompress_reader(io.BytesIO())
+    zstd.decompress_stream(io.BytesIO(), io.BytesIO())
     sizes = [_size(directory, link) for link in chain]
     with ExitStack() as stack:
         # Each child has the ends of pipes that it uses and no others, or it would never see that its neighbour ended.
@@ -106,7 +108,7 @@ def unpack_chain(
         unpacker = Worker(lambda report: _unpack(chain, sizes, plain, target, limits), confinement)
         stack.callback(unpacker.stop)
         _close(plain)
-        meter = Meter(progress, "restore", sum(sizes))
+        meter = Meter(progress, "unpacking and comparing", sum(sizes))
         wait([feeder, inflater, unpacker], lambda message: meter.count(message["done"]))
         # If one fails, those before it only find that nobody reads, and those after it that the input ends.
         for worker in (feeder, inflater, unpacker):
@@ -174,7 +176,7 @@ def _feed(
         try:
             with open_archive(directory, link) as file:
                 source = _Hashed(file, done, report)
-                age.decrypt_stream(source, writer, identities)  # type: ignore[arg-type]
+                age.decrypt_stream(cast(BinaryIO, source), writer, identities)
                 while source.read(_BUFFER):
                     pass
                 digests.append(source.digest())
@@ -218,19 +220,25 @@ def _inflate(
 ) -> dict[str, Any]:
     _close(others)
     for link, reader, writer in zip(chain, readers, writers, strict=True):
-        # Those of the original are not compressed.
-        stream = reader if link.kind == "legacy" else zstd.decompress_reader(reader)
         try:
-            while data := stream.read(_BUFFER):
-                view = memoryview(data)
-                while view:
-                    view = view[writer.write(view) :]
+            if link.kind == "legacy":
+                # Those of the original are not compressed.
+                _copy(reader, writer)
+            else:
+                zstd.decompress_stream(reader, writer)
             writer.close()
         except BrokenPipeError:
             return {"aborted": True}
         except CoreError as error:
             raise _named(error, chain, link) from error
     return {"aborted": False}
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    while data := source.read(_BUFFER):
+        view = memoryview(data)
+        while view:
+            view = view[target.write(view) :]
 
 
 def _unpack(
@@ -243,7 +251,7 @@ def _unpack(
     # Confined to it by now, or at least in it.
     root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     tree = TreeWriter(root, limits, target.wanted, private=target.private)
-    replay = Replay(tree, target.spool, limits, single=len(chain) == 1)
+    replay = Replay(tree, target.spool, limits, single=len(chain) == 1, databases_only=target.databases_only)
     headers = []
     databases: tuple[dict[str, str], ...] = ()
     for link, size, reader in zip(chain, sizes, readers, strict=True):

@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes
 
 from ..errors import CoreError, InvalidInput
 from . import swap as swap_steps
+from .capture import Limits
 from .chains import BrokenChain, chain_of, list_snapshots
 from .digests import escape_path
 from .progress import Meter, Progress
@@ -29,6 +30,10 @@ from .worker import Confinement, Report, Worker, wait
 _BUFFER = 1 << 20
 _SQLITE = b"SQLite format 3\0"
 _SECONDS_FOR_A_DATABASE = 900
+_SECONDS_FOR_ALL = 4 * 3600
+# Of files that look like a database and were not stored as one, so many are looked at.
+_MOST_OTHERS = 100
+_HEAP = 512 << 20
 _CALLBACK_EVERY = 100_000  # SQLite's virtual machine instructions
 
 
@@ -46,7 +51,13 @@ class VerifyReport:
     @property
     def ok(self) -> bool:
         """Whether everything is as it should be."""
-        return not self.broken and all(check["ok"] for check in self.checks)
+        return not self.problem
+
+    @property
+    def problem(self) -> str:
+        """What does not pass, the first of it; empty if all is as it should be."""
+        failed = (f"{check['name']}: {check['detail']}" for check in self.checks if not check["ok"])
+        return self.broken or next(failed, "")
 
     def add(self, name: str, ok: bool, detail: str) -> None:
         """Note one check."""
@@ -61,7 +72,7 @@ def verify_snapshot(
     content: bool,
     staging: Path | None = None,
     owner: int | None = None,
-    limits: ReadLimits | None = None,
+    limits: ReadLimits | Limits | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> VerifyReport:
     """Verify a snapshot and all that it builds upon.
@@ -99,7 +110,7 @@ def _verify_digests(
     report: VerifyReport,
     progress: Callable[[Progress], None] | None,
 ) -> None:
-    meter = Meter(progress, "verify", sum(link.size for link in chain))
+    meter = Meter(progress, "comparing digests", sum(link.size for link in chain))
     done = 0
     digests = []
     for number, link in enumerate(chain):
@@ -136,7 +147,7 @@ def _verify_content(
     chain: Sequence[SnapshotRecord],
     identities: Sequence[str] | None,
     staging: Path | None,
-    limits: ReadLimits,
+    limits: ReadLimits | Limits,
     report: VerifyReport,
     progress: Callable[[Progress], None] | None,
 ) -> None:
@@ -155,7 +166,7 @@ def _verify_content(
         with contextlib.suppress(FileNotFoundError):
             discard(path)
         try:
-            unpacked = unpack_beside(request, chain, path, progress)
+            unpacked = unpack_beside(request, chain, path, progress, checking=True)
         except InvalidInput:
             raise
         except CoreError as error:
@@ -166,21 +177,33 @@ def _verify_content(
             for link, digest in zip(chain, unpacked.sha256, strict=True):
                 report.add(link.file_name, True, f"complete, SHA-256 {digest}")
             listed = None if chain[-1].kind == "legacy" else frozenset(unpacked.databases)
-            _verify_databases(path / "state", uid, gid, listed, report)
+            _verify_databases(path / "state", uid, gid, listed, report, progress)
         finally:
             discard(path)
 
 
-def _verify_databases(path: Path, uid: int, gid: int, listed: frozenset[str] | None, report: VerifyReport) -> None:
+def _verify_databases(
+    path: Path,
+    uid: int,
+    gid: int,
+    listed: frozenset[str] | None,
+    report: VerifyReport,
+    progress: Callable[[Progress], None] | None,
+) -> None:
     """Check every SQLite database below ``path`` in a child of user ``uid``.
 
     :param listed: those of the manifest, escaped. Others that look like one may be anything: reported, not judged.
     """
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    meters: list[Meter] = []
     try:
-        worker = Worker(_check_databases, Confinement(root, uid, gid))
+        worker = Worker(lambda report: _check_databases(listed, report), Confinement(root, uid, gid))
 
         def found(message: dict[str, Any]) -> None:
+            if "done" in message:
+                meters[:] = meters or [Meter(progress, "checking databases", message["total"])]
+                meters[0].count(message["done"])
+                return
             ok, detail = message["ok"], message["detail"]
             if not ok and listed is not None and message["name"] not in listed:
                 ok, detail = True, f"stored as a plain file, not as a database: {detail}"
@@ -196,20 +219,34 @@ def _verify_databases(path: Path, uid: int, gid: int, listed: frozenset[str] | N
         report.add(name, False, "is no SQLite database, yet the manifest says so")
 
 
-def _check_databases(report: Report) -> None:
-    for path in _databases():
+def _check_databases(listed: frozenset[str] | None, report: Report) -> None:
+    databases = list(_databases())
+    if listed is not None:
+        others = [item for item in databases if escape_path(item[0]) not in listed]
+        databases = [item for item in databases if escape_path(item[0]) in listed] + others[:_MOST_OTHERS]
+    end = time.monotonic() + _SECONDS_FOR_ALL
+    done, total = 0, sum(size for _, size in databases)
+    for path, size in databases:
+        report({"done": done, "total": total})
+        done += size
+        # It was the journal of another one, which was rolled back.
+        if not os.path.exists(path):
+            continue
         # For the one operation that SQLite does not interrupt: ends this process.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_SECONDS_FOR_A_DATABASE + 60)
         try:
-            ok, detail = _check_database(path)
+            ok, detail = _check_database(path, min(end, time.monotonic() + _SECONDS_FOR_A_DATABASE))
         except (sqlite3.Error, OSError) as error:
             ok, detail = False, f"{type(error).__name__}: {error}"
-        report({"name": escape_path(path), "ok": ok, "detail": detail[:500]})
+        # Names of tables and the like are the bot's.
+        shown = "".join(letter if letter.isprintable() else "?" for letter in detail[:500])
+        report({"name": escape_path(path), "ok": ok, "detail": shown})
     signal.alarm(0)
 
 
-def _databases() -> Iterator[bytes]:
+def _databases() -> Iterator[tuple[bytes, int]]:
+    """Path and bytes of what looks like a database."""
     for directory, directories, files in os.walk(b"."):
         # Nothing of this is kept, and some of it may be unreadable even for its owner.
         for names, mode in ((directories, 0o700), (files, 0o600)):
@@ -219,9 +256,8 @@ def _databases() -> Iterator[bytes]:
                     os.chmod(path, mode)
         for name in files:
             path = os.path.join(directory, name)
-            # Checking a database may have removed its journal.
-            if not os.path.islink(path) and os.path.exists(path) and _looks_like_one(path):
-                yield path[2:]
+            if not os.path.islink(path) and _looks_like_one(path):
+                yield path[2:], os.path.getsize(path)
 
 
 def _looks_like_one(path: bytes) -> bool:
@@ -229,15 +265,16 @@ def _looks_like_one(path: bytes) -> bool:
         return file.read(len(_SQLITE)) == _SQLITE
 
 
-def _check_database(path: bytes) -> tuple[bool, str]:
-    # A hot journal has to be rolled back first, which needs to write; without one nothing has.
+def _check_database(path: bytes, end: float) -> tuple[bool, str]:
+    # A hot journal has to be rolled back first, which needs to write; without one nothing has. CHECK constraints, which
+    # are about the rows and not about the file, SQLite looks at only where it may write.
     mode = "mode=rw" if os.path.lexists(path + b"-journal") else "mode=ro&immutable=1"
-    end = time.monotonic() + _SECONDS_FOR_A_DATABASE
     connection = sqlite3.connect(f"file:{quote_from_bytes(b'./' + path)}?{mode}", uri=True, isolation_level=None)
     with contextlib.closing(connection):
         connection.set_progress_handler(lambda: time.monotonic() > end, _CALLBACK_EVERY)
         connection.text_factory = bytes
-        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "temp_store=MEMORY"):
+        pragmas = ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "temp_store=MEMORY")
+        for pragma in (*pragmas, f"hard_heap_limit={_HEAP}"):
             connection.execute(f"PRAGMA {pragma}")
         # OpenClaw's tables use it in CHECK constraints (2026.9.6); SQLite has it since 3.43.
         connection.create_function("octet_length", 1, _octet_length, deterministic=True)

@@ -12,7 +12,8 @@ import sys
 from array import array
 from dataclasses import dataclass
 
-from .database_files import DatabaseUnreadable, read_fully
+from .database_files import DatabaseUnreadable
+from .descriptors import read_at
 from .wal_checksum import checksum, checksum_page
 
 VERSION = 3007000
@@ -94,7 +95,7 @@ def read_indexed(descriptor: int, index: Index, size: int) -> Log:
     :param descriptor: the log. :param size: of its file, in bytes.
     :raises DatabaseUnreadable: index and log do not belong together, or there are too many frames.
     """
-    header = read_fully(descriptor, WAL_HEADER, 0)
+    header = read_at(descriptor, WAL_HEADER, 0)
     step = FRAME_HEADER + index.page_size
     if index.frames > MAX_FRAMES or WAL_HEADER + index.frames * step > size:
         raise DatabaseUnreadable(f"the index of the log has {index.frames} frames, more than the log or the limit")
@@ -118,7 +119,7 @@ def recover(descriptor: int, size: int) -> Log | None:
     :returns: ``None`` if no transaction is in it.
     :raises DatabaseUnreadable: of another version, or too large.
     """
-    header = read_fully(descriptor, WAL_HEADER, 0)
+    header = read_at(descriptor, WAL_HEADER, 0)
     if size <= WAL_HEADER or len(header) < WAL_HEADER:
         return None
     magic, version, page_size, _, _, _, first, second = struct.unpack(">IIIIIIII", header)
@@ -133,7 +134,7 @@ def recover(descriptor: int, size: int) -> Log | None:
     pending: dict[int, int] = {}
     pages = 0
     for frame in range(1, (size - WAL_HEADER) // step + 1):
-        data = read_fully(descriptor, step, WAL_HEADER + (frame - 1) * step)
+        data = read_at(descriptor, step, WAL_HEADER + (frame - 1) * step)
         if len(data) < step:
             break
         page, commit, salts, first, second = _FRAME.unpack_from(data)

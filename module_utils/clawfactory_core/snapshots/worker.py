@@ -10,6 +10,7 @@ import os
 import resource
 import selectors
 import signal
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
@@ -23,7 +24,10 @@ Report = Callable[[dict[str, Any]], None]
 _ERRORS = {kind.__name__: kind for kind in (BadArchive, Conflict, CoreError, Damaged, InvalidInput, WrongKey)}
 _MAX_MEMORY = 6 << 30
 _MAX_MESSAGE = 64 << 20
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# linux/prctl.h and linux/sched.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Worker:
         self.pid = os.fork()
         if self.pid == 0:
             os.close(reading)
-            _run(task, confinement, os.fdopen(writing, "wb", 0), lambda: _follow(libc, parent))
+            _run(task, confinement, os.fdopen(writing, "wb", 0), libc, parent)
         os.close(writing)
         self.messages: BinaryIO = os.fdopen(reading, "rb", 0)
 
@@ -129,7 +133,11 @@ def _messages(worker: Worker, buffer: bytearray, data: bytes, on_message: Callab
 
 
 def _run(
-    task: Callable[[Report], Any], confinement: Confinement | None, output: BinaryIO, follow: Callable[[], None]
+    task: Callable[[Report], Any],
+    confinement: Confinement | None,
+    output: BinaryIO,
+    libc: ctypes.CDLL,
+    parent: int,
 ) -> NoReturn:
     def report(message: dict[str, Any]) -> None:
         data = memoryview(json.dumps(message).encode() + b"\n")
@@ -144,12 +152,12 @@ def _run(
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
         os.umask(0o077)
         if confinement is not None:
-            _confine(confinement)
+            _confine(confinement, libc)
         # After the change of user, which takes it back.
-        follow()
+        _follow(libc, parent)
         report({"result": task(report)})
         status = 0
-    except BaseException as error:  # noqa: BLE001  (the parent says it, whatever it is)
+    except BaseException as error:  # noqa: BLE001 - the parent says it, whatever it is
         with contextlib.suppress(OSError):
             report(_describe(error))
     finally:
@@ -178,10 +186,13 @@ def _follow(libc: ctypes.CDLL, parent: int) -> None:
         os._exit(1)
 
 
-def _confine(confinement: Confinement) -> None:
+def _confine(confinement: Confinement, libc: ctypes.CDLL) -> None:
+    _close_directories(confinement.root)
     os.fchdir(confinement.root)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if os.geteuid() == 0:
-        # Not every container leaves root this right; what follows does not rely on it.
+        # Not every container leaves root these rights; what follows does not rely on them.
+        libc.unshare(_CLONE_NEWNET)
         with contextlib.suppress(PermissionError):
             os.chroot(".")
         os.setgroups([])
@@ -191,3 +202,13 @@ def _confine(confinement: Confinement) -> None:
         raise InvalidInput(
             f"only root can restore files for user {confinement.uid}:{confinement.gid}; this is user {os.geteuid()}"
         )
+
+
+def _close_directories(kept: int) -> None:
+    """Close what was open before the fork and leads out of the new root: a lock may be held on a directory."""
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        # That of the listing is closed by now.
+        with contextlib.suppress(OSError):
+            if descriptor != kept and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                os.close(descriptor)

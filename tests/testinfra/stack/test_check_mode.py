@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+from testinfra.host import Host
+
 from tests.support.machines import differences, fingerprint
 
 from .conftest import MACHINE, Play
@@ -21,3 +25,15 @@ def test_check_mode_of_a_change_tells_it_and_does_nothing(play: Play) -> None:
     assert run.changed != []
     assert "changed.example.org" in str(run.report)
     assert differences(before, fingerprint(MACHINE)) == []
+
+
+def test_output_and_diff_of_a_changed_secret_hold_no_secret(machine: Host, play: Play) -> None:
+    new = "0123456789abcdef" * 2 + "fedcba98"
+    wanted = json.dumps({"secrets_env": {"CONTROLLER_TOKEN": new}})
+    run = play("site.yml", "--limit", "bot1", "--check", "--diff", "-vvv", "--extra-vars", wanted).succeeded()
+    assert run.changed != []
+    held = machine.check_output(
+        "cat /srv/clawfactory/secrets/bot1/gateway.env /srv/clawfactory/secrets/bot1/controller.env"
+    )
+    values = {new, *(line.partition("=")[2] for line in held.splitlines())} - {""}
+    assert [value for value in values if value in str(run.report) + run.stderr] == []

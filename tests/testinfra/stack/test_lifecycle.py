@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from functools import partial
+from pathlib import Path
 
 from testinfra.host import Host
 
@@ -33,8 +34,10 @@ def ready(machine: Host, port: int) -> bool:
     return bool(probe.rc == 0)
 
 
-def test_status_shows_every_bot(play: Play) -> None:
-    run = play("playbooks/status.yml").succeeded()
+def test_status_shows_every_bot(play: Play, tmp_path: Path) -> None:
+    facts = tmp_path / "status.json"
+    run = play("playbooks/status.yml", "--extra-vars", f"status_json_file={facts}").succeeded()
+    assert [bot["bot"] for bot in json.loads(facts.read_text())] == ["bot1", "bot2"]
     assert run.changed == []
     text = json.dumps(run.report)
     assert "bot1" in text

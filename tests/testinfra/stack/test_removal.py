@@ -24,6 +24,13 @@ def leftovers(machine: Host, bot: str) -> list[str]:
 def test_remove_keeps_data_and_the_other_bot(machine: Host, play: Play, token: str) -> None:
     marker = "/srv/clawfactory/bot_repos/bot1/state/marker-of-the-test"
     machine.check_output("install -o 20001 -g 20001 -m 0600 /dev/null %s", marker)
+    image = machine.check_output("docker inspect --format '{{.Config.Image}}' clawfactory-bot1-proxy")
+    machine.check_output(
+        "docker run -d --name clawfactory-bot1-sbx-1 --network none --label clawfactory.bot=bot1 "
+        "--label clawfactory.service=sandbox %s sleep infinity",
+        image,
+    )
+    assert "sandbox" in states(machine, "bot1")
     play("playbooks/remove.yml", "--limit", "bot1").succeeded()
     assert states(machine, "bot1") == {}
     assert "clawfactory-bot1" not in machine.check_output("docker network ls")
@@ -47,6 +54,7 @@ def test_purge_leaves_nothing_of_the_bot_and_all_of_the_other(machine: Host, pla
     others = leftovers(machine, "bot2")
     play("playbooks/remove.yml", "--limit", "bot1", "--extra-vars", "remove_purge=true remove_confirm=bot1").succeeded()
     assert leftovers(machine, "bot1") == []
+    assert "snapshot-bot1" not in machine.check_output("ls /etc/systemd/system /etc/cron.d; systemctl list-units --all")
     assert "bot1" not in machine.check_output(
         "cat /srv/clawfactory/allocations.json /srv/clawfactory/secrets/tokens.env"
     )

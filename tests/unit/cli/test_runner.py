@@ -55,7 +55,7 @@ def report(verify="Successful"):
 
 
 def test_junit_counts_each_outcome(junit):
-    assert read_junit(junit(JUNIT)) == (Count(2, 2, 1), ("a::fails", "a::breaks"))
+    assert read_junit(junit(JUNIT)) == (Count(2, 2, 1), ("a::fails: no", "a::breaks: no fixture"))
 
 
 def test_session_without_report_failed(tmp_path):
@@ -96,7 +96,7 @@ def test_scenario_counts_steps_and_the_tests_of_verify(junit):
 def test_scenario_with_failing_tests_counts_them_and_not_verify_again(junit):
     result = scenario_result("stack", 1, report("Failed (Verifier tests failed)"), junit(JUNIT), 1.0)
     assert result.count == Count(passed=3 + 2, failed=2, skipped=1 + 1)
-    assert result.failures == ("a::fails", "a::breaks")
+    assert result.failures == ("a::fails: no", "a::breaks: no fixture")
 
 
 def test_scenario_whose_verify_failed_without_a_failing_test_failed(junit):

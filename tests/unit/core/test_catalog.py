@@ -77,9 +77,9 @@ def test_discord_may_resume_on_a_regional_host():
 
 def test_rows_cannot_be_changed():
     with pytest.raises(AttributeError):
-        PROVIDERS[0].hosts = ("evil.example",)  # type: ignore[misc]
+        PROVIDERS[0].hosts = ("evil.example",)  # type: ignore[misc] - that is the point
     with pytest.raises(TypeError):
-        catalog.PROVIDERS_BY_NAME["evil"] = PROVIDERS[0]  # type: ignore[index]
+        catalog.PROVIDERS_BY_NAME["evil"] = PROVIDERS[0]  # type: ignore[index] - that is the point
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

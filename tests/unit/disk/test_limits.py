@@ -14,7 +14,7 @@ def make_limit(tmp_path: Path, **changes: object) -> disk.DiskLimit:
     state = tmp_path / "bot1" / "state"
     state.mkdir(parents=True, exist_ok=True)
     values = {"bot": "bot1", "path": state, "limit_bytes": 5 * MIB, "min_free_bytes": 0, "container": "c", **changes}
-    return disk.DiskLimit(**values)  # type: ignore[arg-type]
+    return disk.DiskLimit(**values)  # type: ignore[arg-type] - wrong ones are tried, too
 
 
 def test_a_limit_is_read_as_it_was_written(tmp_path):

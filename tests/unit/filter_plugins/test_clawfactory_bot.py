@@ -13,7 +13,7 @@ PLUGIN = ROOT / "filter_plugins" / "clawfactory_bot.py"
 PLACE = {"port": 18789, "proxy_address": "10.213.0.4", "egress_address": "10.213.0.2"}
 
 pytest.importorskip("ansible", reason="needs ansible-core, as on the control node")
-from ansible.errors import AnsibleFilterError  # noqa: E402
+from ansible.errors import AnsibleFilterError  # noqa: E402 - found by the path above
 
 
 @pytest.fixture(scope="module")

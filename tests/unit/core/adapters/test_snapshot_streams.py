@@ -16,7 +16,7 @@ from clawfactory_core.adapters.age import (
     make_key_pair,
     recipient_of,
 )
-from clawfactory_core.adapters.zstd import compressor, decompress_reader
+from clawfactory_core.adapters.zstd import compressor, decompress_stream
 from clawfactory_core.errors import InvalidInput
 
 IDENTITY, RECIPIENT = make_key_pair()
@@ -39,6 +39,12 @@ def compressed(data: bytes = PLAIN) -> bytes:
     target = io.BytesIO()
     with compressor().stream_writer(target, closefd=False) as writer:
         writer.write(data)
+    return target.getvalue()
+
+
+def decompressed(data: bytes) -> bytes:
+    target = io.BytesIO()
+    decompress_stream(io.BytesIO(data), target)
     return target.getvalue()
 
 
@@ -100,14 +106,18 @@ def test_errors_of_the_streams_keep_their_type():
 
 @pytest.mark.parametrize("plain", [b"", b"x", PLAIN])
 def test_what_was_compressed_comes_back(plain):
-    assert decompress_reader(io.BytesIO(compressed(plain))).read() == plain
-    assert decompress_reader(io.BytesIO(compressed(plain) * 2)).read() == plain * 2
+    assert decompressed(compressed(plain)) == plain
+    assert decompressed(compressed(plain) * 2) == plain * 2
 
 
-def test_reads_can_be_of_any_size():
-    reader = decompress_reader(io.BytesIO(compressed()))
-    sizes = [1, 2, 512, 100, 1 << 20, 7, 1 << 22, 5]
-    assert b"".join(reader.read(size) for size in sizes) == PLAIN
+def test_all_is_written_to_a_target_that_takes_little_at_a_time():
+    class Narrow(io.BytesIO):
+        def write(self, data):
+            return super().write(data[:70_000])
+
+    target = Narrow()
+    decompress_stream(io.BytesIO(compressed()), target)
+    assert target.getvalue() == PLAIN
 
 
 def test_a_cut_zstd_stream_is_damaged_wherever_it_is_cut():
@@ -115,7 +125,7 @@ def test_a_cut_zstd_stream_is_damaged_wherever_it_is_cut():
     points = [*range(1, 40), *range(40, len(data), 9973), *range(len(data) - 30, len(data))]
     for length in points:
         with pytest.raises(Damaged):
-            decompress_reader(io.BytesIO(data[:length])).read()
+            decompressed(data[:length])
 
 
 @pytest.mark.parametrize(
@@ -124,11 +134,11 @@ def test_a_cut_zstd_stream_is_damaged_wherever_it_is_cut():
 )
 def test_what_is_not_zstd_is_damaged(broken):
     with pytest.raises(Damaged):
-        decompress_reader(io.BytesIO(broken)).read()
+        decompressed(broken)
 
 
 def test_a_window_that_takes_much_memory_is_refused():
     # Frame header: a window of 2 GiB (RFC 8878, 3.1.1.1.2), then one raw block of one byte.
     frame = bytes.fromhex("28b52ffd") + b"\x00" + bytes([(31 - 10) << 3]) + bytes([0x09, 0, 0]) + b"x"
     with pytest.raises(Damaged, match="zstd cannot decompress"):
-        decompress_reader(io.BytesIO(frame)).read()
+        decompressed(frame)

@@ -254,7 +254,7 @@ class Maker:
             recipients=(str(self.recipient),),
             file_name=name,
         )
-        made = replace(made, **wrong)  # type: ignore[arg-type]
+        made = replace(made, **wrong)
         (self.directory / f"{archive.id}.{kind}.json").write_text(json.dumps(made.to_dict()))
         return made
 
@@ -326,8 +326,8 @@ def expected(tree: Tree, uid: int, gid: int) -> dict[bytes, tuple[object, ...]]:
         if isinstance(item, File):
             mode, content = 0o100000 | item.mode & 0o777, hashlib.sha256(item.data).hexdigest()
         elif isinstance(item, Link):
-            mode, content = 0o120777, item.target  # type: ignore[assignment]
+            mode, content = 0o120777, item.target
         else:
-            mode, content = 0o40000 | item.mode & 0o777, b""  # type: ignore[assignment]
+            mode, content = 0o40000 | item.mode & 0o777, b""
         found[path] = (oct(mode), uid, gid, item.mtime_ns, content)
     return found

@@ -47,7 +47,7 @@ class Machine:
             "gid": BOT,
             **other,
         }
-        return RestoreRequest(**values)  # type: ignore[arg-type]
+        return RestoreRequest(**values)
 
     def restore(self, name: str = "latest", **other: object) -> dict[bytes, tuple[object, ...]]:
         staged = stage_restore(self.request(name, **other))
@@ -62,6 +62,11 @@ class Machine:
         with pytest.raises(kind, match=match):
             yield
         assert self.everything() == before
+
+    def refuses(self, match: str, kind: type[CoreError] = CoreError, **request: object) -> None:
+        """A restore ends with a message, and everything is as it was."""
+        with self.refused(match, kind):
+            stage_restore(self.request(**request))
 
     def everything(self) -> dict[bytes, tuple[object, ...]]:
         found = read_tree(self.root)

@@ -41,7 +41,7 @@ def snapshot(age: float, parent: SnapshotRecord | None = None, **other: object) 
         sha256=f"{abs(hash(identity)):064x}"[:64],
         file_name=f"{identity}.{kind}.tar.zst.age",
     )
-    return replace(made, **other)  # type: ignore[arg-type]
+    return replace(made, **other)
 
 
 def ids(records: list[SnapshotRecord]) -> list[str]:

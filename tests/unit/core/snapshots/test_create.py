@@ -315,7 +315,7 @@ def test_progress_tells_bytes_and_ends_at_all_of_them(bench):
     (bench.state / "file").write_bytes(os.urandom(3 << 20))
     reports = []
     apply_snapshot(bench.request(), reports.append)
-    assert reports[-1].phase == "full"
+    assert reports[-1].phase == "archiving"
     assert reports[-1].done == reports[-1].total == 3 << 20
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from clawfactory_core.errors import Conflict, CoreError
-from clawfactory_core.snapshots import basis, capture, pipeline, sources, storing
+from clawfactory_core.snapshots import basis, capture, index, pipeline, sources, storing
 from clawfactory_core.snapshots.create import Limits, apply_snapshot, plan_snapshot
-from clawfactory_core.snapshots.databases import DatabaseUnreadable
+from clawfactory_core.snapshots.databases import DatabaseBusy, DatabaseUnreadable
 from clawfactory_core.snapshots.names import file_name, parse_file_name
 from clawfactory_core.snapshots.records import read_record
 from tests.support.snapshot_states import Bench, on_disk
@@ -142,6 +142,23 @@ def chain_to(bench: Bench, record) -> list:
     while chain[0].parent:
         chain.insert(0, by_id[chain[0].parent])
     return chain
+
+
+def test_leftovers_are_swept_but_not_what_a_verification_is_writing(bench):
+    (bench.state / "file").write_text("x")
+    record = f"{apply_snapshot(bench.request()).record.id}.full.json"
+    spared = [f".{record}.0123abcd.partial", ".progress-verify.json"]
+    killed = [
+        f".{record}.4567abcd.partial",
+        ".new--2026-01-01T00-00-00Z.full.json.0123abcd.partial",
+        ".latest.0123abcd",
+    ]
+    for name in (*spared, *killed):
+        (bench.snapshots / name).touch()
+    an_hour_ago = time.time() - 3600
+    os.utime(bench.snapshots / killed[0], (an_hour_ago, an_hour_ago))
+    apply_snapshot(bench.request())
+    assert {path.name for path in bench.snapshots.glob(".*")} == {".lock", *spared}
 
 
 @pytest.mark.parametrize("victim", ["_read", "_encrypt"])
@@ -409,6 +426,22 @@ def test_a_snapshot_that_takes_too_long_is_given_up(bench):
     with pytest.raises(CoreError, match="longer than max_seconds"):
         apply_snapshot(bench.request(limits=Limits(max_seconds=0.0)))
     assert visible(bench) == {}
+
+
+def test_a_database_that_was_busy_is_one_again_in_the_next_snapshot(bench, monkeypatch):
+    connection = sqlite3.connect(bench.state / "main.sqlite", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t(x)")
+    with monkeypatch.context() as patched:
+        patched.setattr(sources.LiveDatabase, "open", lambda *_, **__: (_ for _ in ()).throw(DatabaseBusy("busy")))
+        first = apply_snapshot(bench.request())
+    assert any("busy" in warning for warning in first.warnings)
+    # As if all of it had been written long before.
+    monkeypatch.setattr(index, "_GRAIN_NS", -(10**12))
+    second = apply_snapshot(bench.request())
+    assert (second.record.kind, second.warnings) == ("inc", [])
+    assert [path for path in bench.restored(first.record, second.record) if b"sqlite" in path] == [b"main.sqlite"]
+    connection.close()
 
 
 @pytest.mark.parametrize("failing_read", [0, 1])

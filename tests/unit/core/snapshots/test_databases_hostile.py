@@ -190,11 +190,15 @@ def test_an_index_in_use_and_nothing_wrong(path, sound):
 
 
 @pytest.mark.parametrize("frame", [1, 2, 12])
-@pytest.mark.parametrize(("offset", "data"), [(0, bytes(4)), (8, b"x")])
-def test_a_frame_that_does_not_belong_to_the_log_in_use(path, frame, offset, data):
+@pytest.mark.parametrize(("offset", "length"), [(0, 4), (8, 1)], ids=["page", "salt"])
+def test_a_frame_that_does_not_belong_to_the_log_in_use(path, frame, offset, length):
     with beside(path, "-wal").open("r+b") as file:
-        file.seek(32 + (frame - 1) * 4120 + offset)
-        file.write(data)
+        start = 32 + (frame - 1) * 4120 + offset
+        file.seek(start)
+        # A page number becomes 0, which none is; a salt is random, so any other will do.
+        other = bytes(4) if length == 4 else bytes([file.read(1)[0] ^ 1])
+        file.seek(start)
+        file.write(other)
     with locked(beside(path, "-shm")), pytest.raises(DatabaseUnreadable, match=f"frame {frame} "), opened(path):
         pass
 

@@ -243,7 +243,7 @@ def test_a_state_that_cannot_be_renamed_stays(tmp_path, monkeypatch):
     def refuse(source: object, target: object, **options: object) -> None:
         if source == staged.path:
             raise OSError(18, "Invalid cross-device link")
-        real(source, target, **options)  # type: ignore[arg-type]
+        real(source, target, **options)
 
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(Conflict, match="another file system"):

@@ -49,7 +49,7 @@ def test_tars_of_python_are_read():
             info.size, info.mtime = size, 1.5
             tar.addfile(info, io.BytesIO(b"x" * size))
     found = read(buffer.getvalue())
-    assert [(one[0], one[3], len(one[5])) for one in found] == [  # type: ignore[arg-type]
+    assert [(one[0], one[3], len(one[5])) for one in found] == [
         (b"short", 1_500_000_000, 10),
         (b"a/" + b"long" * 50, 1_500_000_000, PIECE + 5),
     ]

@@ -19,12 +19,12 @@ def machine(tmp_path) -> Machine:
     return Machine(tmp_path)
 
 
-def database(tmp_path, damage: bool = False, mode: str = "wal") -> bytes:
+def database(tmp_path, damage: bool = False, mode: str = "wal", rows: int = 3000) -> bytes:
     path = tmp_path / "made.sqlite"
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA journal_mode={mode}")
     connection.execute("CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT UNIQUE)")
-    connection.executemany("INSERT INTO words (word) VALUES (?)", [(f"word {number}",) for number in range(3000)])
+    connection.executemany("INSERT INTO words (word) VALUES (?)", [(f"word {number}",) for number in range(rows)])
     connection.commit()
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
@@ -39,7 +39,7 @@ def verified(machine: Machine, name: str = "latest", **other: object) -> VerifyR
     options: dict[str, object] = {"content": True, "staging": machine.state.parent, **other}
     before = machine.everything() if options.get("owner") is None else None
     record = find(list_snapshots(machine.directory), name)
-    report = verify_snapshot(machine.directory, record, (machine.maker.identity,), **options)  # type: ignore[arg-type]
+    report = verify_snapshot(machine.directory, record, (machine.maker.identity,), **options)
     assert before is None or machine.everything() == before
     return report
 
@@ -116,6 +116,7 @@ def test_a_damaged_database_is_found(machine, tmp_path):
     report = verified(machine)
     assert not report.ok
     assert [check["name"] for check in report.checks if not check["ok"]] == ["bad.sqlite"]
+    assert report.problem.startswith("bad.sqlite: ")
 
 
 def test_a_file_that_only_looks_like_a_database_is_no_failure(machine):
@@ -123,6 +124,49 @@ def test_a_file_that_only_looks_like_a_database_is_no_failure(machine):
     report = verified(machine)
     assert report.ok
     assert "stored as a plain file" in report.checks[-1]["detail"]
+
+
+def test_nothing_but_what_may_be_a_database_is_written(machine, tmp_path, monkeypatch):
+    content = database(tmp_path)
+    tree = {**BASE, b"good.sqlite": File(content), b"good.sqlite-journal": File(b"old"), b"notes.md": File(b"text")}
+    written = []
+
+    def look(path, *rest):
+        written.append({file.name for file in path.rglob("*") if file.is_file() and not file.is_symlink()})
+
+    monkeypatch.setattr(verify, "_verify_databases", look)
+    write(machine, tree, [b"good.sqlite"])
+    assert verified(machine).ok
+    full = list_snapshots(machine.directory)[0]
+    machine.maker.write(machine.maker.inc(full, tree, tree))
+    assert verified(machine).ok
+    # In a chain, a patch can make a database of any file that is large enough to be patched.
+    databases = {"good.sqlite", "good.sqlite-journal"}
+    assert written == [databases, {*databases, "big"}]
+
+
+def chain(machine: Machine, before: dict[bytes, object], after: dict[bytes, object], databases: list[bytes]) -> None:
+    full = machine.maker.write(machine.maker.full(before))
+    archive = machine.maker.inc(full, before, after)
+    listed = [{"path": path.decode(), "as_of": "2026-01-01T00:00:00.000000Z"} for path in databases]
+    archive.manifest = manifest(after, [path for path in after if before.get(path) != after[path]], databases=listed)
+    machine.maker.write(archive)
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_a_database_that_a_patch_made_is_checked(machine, tmp_path, damage):
+    content = database(tmp_path, damage, rows=12_000)
+    chain(machine, {b"large": File(b"x" * len(content))}, {b"large": File(content)}, [b"large"])
+    report = verified(machine)
+    assert [check["ok"] for check in report.checks if check["name"] == "large"] == [not damage]
+
+
+def test_what_a_database_was_before_does_not_pass_for_it(machine, tmp_path):
+    chain(machine, {b"x": File(database(tmp_path))}, {b"x": File(b"no database any more")}, [b"x"])
+    report = verified(machine)
+    assert [check["detail"] for check in report.checks if not check["ok"]] == [
+        "is no SQLite database, yet the manifest says so"
+    ]
 
 
 def test_a_database_of_the_manifest_that_is_none(machine):
@@ -158,6 +202,38 @@ def test_a_database_that_takes_too_long(machine, tmp_path, monkeypatch):
     report = verified(machine)
     assert not report.ok
     assert "interrupted" in report.checks[-1]["detail"]
+
+
+def test_all_databases_together_have_a_limit_too(machine, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "_SECONDS_FOR_ALL", -1)
+    monkeypatch.setattr(verify, "_CALLBACK_EVERY", 10)
+    write(machine, {b"one": File(database(tmp_path))}, [b"one"])
+    assert "interrupted" in verified(machine).problem
+
+
+def test_of_files_that_only_look_like_databases_a_few_are_looked_at(machine, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "_MOST_OTHERS", 3)
+    tree = {b"%d" % number: File(b"SQLite format 3\0" + b"x" * 5000) for number in range(10)}
+    write(machine, {**tree, b"real": File(database(tmp_path))}, [b"real"])
+    report = verified(machine)
+    assert report.ok
+    assert len(report.checks) == 1 + 1 + 3
+
+
+def test_what_a_database_says_cannot_steer_a_terminal(machine, tmp_path):
+    path = tmp_path / "evil.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute('CREATE TABLE "\x1b[2Jevil" (word TEXT)')
+    connection.execute('INSERT INTO "\x1b[2Jevil" VALUES (NULL)')
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'TEXT', 'TEXT NOT NULL')")
+    connection.commit()
+    connection.close()
+    write(machine, {b"evil": File(path.read_bytes())}, [b"evil"])
+    path.unlink()
+    report = verified(machine)
+    assert "evil" in report.problem.removeprefix("evil: ")
+    assert report.problem.isprintable()
 
 
 def test_what_content_needs(machine):

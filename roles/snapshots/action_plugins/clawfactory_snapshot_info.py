@@ -1,0 +1,1 @@
+clawfactory_snapshot.py
