@@ -131,7 +131,9 @@ def test_bot_of_another_machine_is_refused():
 
 
 def test_workspace_is_mounted_read_only_entry_by_entry():
-    (mount,) = deploy.container.entry_mounts([{"name": "AGENTS.md", "kind": "file"}], "/approved", "/home/node/workspace")
+    (mount,) = deploy.container.entry_mounts(
+        [{"name": "AGENTS.md", "kind": "file"}], "/approved", "/home/node/workspace"
+    )
     assert mount == {
         "source": "/approved/workspace/AGENTS.md",
         "target": "/home/node/workspace/AGENTS.md",
