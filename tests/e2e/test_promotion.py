@@ -215,7 +215,7 @@ class TestAgentApi:
 
         assert wait_for("the snapshot", ended, 180, every=1) == "done"
         status, body = agent_call(bot, "GET", "/snapshot")
-        assert "by the bot" in [entry["label"] for entry in json.loads(body)]
+        assert "by-the-bot" in [entry["label"] for entry in json.loads(body)]
         assert str(bot.root) not in body
 
     @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import shutil
 import subprocess
 import sys
 import uuid
@@ -36,7 +37,6 @@ VARIABLES = {
     "controller_github_actors": ["alice"],
     # Pull requests are refused there; the branches arrive all the same.
     "controller_github_api_url": f"http://{LAN_IPV4}:{PORT}/api",
-    "egress_control_endpoints": [{"host": LAN_IPV4, "port": PORT}],
     "secrets_env": {"STANDIN_API_KEY": "only-the-stand-in-takes-this-one", "CONTROLLER_REMOTE_TOKEN": LOGIN[1]},
 }
 
@@ -53,9 +53,9 @@ class Remote:
 
     def fill(self, bot: Bot) -> None:
         """Begin with the history of the bot so far, and with what is approved."""
-        git(self.bare.parent, "clone", "--quiet", "--mirror", str(repository(bot, "origin.git")), str(self.bare))
+        # Copied, because git does not clone what belongs to another user.
+        shutil.copytree(repository(bot, "origin.git"), self.bare)
         git(self.bare, "config", "http.receivepack", "true")
-        git(self.bare, "remote", "remove", "origin")
         git(self.bare.parent, "clone", "--quiet", "--branch", "main", str(self.bare), str(self._work))
         # Other tests leave merges behind that no gateway starts with.
         self._git("rm", "-r", "--quiet", ".")
