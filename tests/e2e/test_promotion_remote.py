@@ -52,16 +52,11 @@ class Remote:
         self._work = directory / "work"
 
     def fill(self, bot: Bot) -> None:
-        """Begin with the history of the bot so far, and with what is approved."""
+        """Begin with the history of the bot so far."""
         # Copied, because git does not clone what belongs to another user.
         shutil.copytree(repository(bot, "origin.git"), self.bare)
         git(self.bare, "config", "http.receivepack", "true")
         git(self.bare.parent, "clone", "--quiet", "--branch", "main", str(self.bare), str(self._work))
-        # Other tests leave merges behind that no gateway starts with.
-        self._git("rm", "-r", "--quiet", ".")
-        self._git("checkout", approved_commit(bot), "--", ".")
-        self._git("commit", "--quiet", "--allow-empty", "--message", "As approved")
-        self._git("push", "--quiet", "origin", "main")
 
     def merge(self, branch: str) -> str:
         """Merge as the button does; the merge commit."""

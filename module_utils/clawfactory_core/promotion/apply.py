@@ -77,6 +77,7 @@ def apply_promotion(
             recreate=fresh.recreate,
             rollback=request.rollback,
             delivery=request.delivery,
+            main_before=_merged_onto(fresh),
         )
         done = _carry_out(Steps(bot, control, journal, progress), list(fresh.entries))
     return PromotionResult(
@@ -119,6 +120,14 @@ def _again(plan: PromotionPlan) -> PromotionPlan:
     if run_git(bot.origin, "rev-parse", f"{target}^{{tree}}", uid=bot.uid) == plan.target:
         return replace(plan, target=target)
     return compare(request, bot, current, target, plan.proposal_commit)
+
+
+def _merged_onto(plan: PromotionPlan) -> str:
+    """Tip of the branch that the plan's commit merges a proposal into; empty where nothing is merged."""
+    bot = plan.bot
+    if not plan.request.proposal or repository.contains(bot.origin, bot.uid, plan.target):
+        return ""
+    return str(run_git(bot.origin, "rev-parse", f"{plan.target}^1", uid=bot.uid)).strip()
 
 
 def _since(began: float) -> float:

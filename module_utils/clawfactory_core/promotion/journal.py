@@ -25,6 +25,7 @@ class Journal:
     :param started: time, ISO 8601.
     :param running: whether the gateway ran before, and so has to after.
     :param recreate: whether the gateway has to be made anew, for one as for the other commit.
+    :param main_before: tip of the branch that ``to_commit`` merges a proposal into; it moves once the gateway is ready.
     :param reason: why it is restored.
     """
 
@@ -39,6 +40,7 @@ class Journal:
     recreate: bool
     rollback: bool = False
     delivery: str = ""
+    main_before: str = ""
     snapshot: str = ""
     reason: str = ""
 
@@ -51,7 +53,9 @@ def read_journal(bot: BotPromotion) -> Journal | None:
     path = bot.directory / "journal.json"
     try:
         raw: Any = json.loads(path.read_bytes())
-        journal = Journal(**{item.name: raw[item.name] for item in fields(Journal)})
+        journal = Journal(
+            **{"main_before": "", **{item.name: raw[item.name] for item in fields(Journal) if item.name in raw}}
+        )
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError) as error:

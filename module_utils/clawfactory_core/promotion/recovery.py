@@ -41,6 +41,7 @@ def finish(steps: Steps) -> Journal:
     """From the exchange on: the gateway gets ready with the new tree, or gets the old one back."""
     try:
         steps.start()
+        steps.record_merge()
     except (CoreError, OSError) as error:
         steps.restore(str(error))
     else:

@@ -156,13 +156,13 @@ def merge_trees(origin: Path, uid: int, name: str, main: str, commit: str) -> st
 
 
 def merge(origin: Path, uid: int, name: str, expected_commit: str, actor: str) -> str:
-    """Merge a fetched proposal into ``main``.
+    """Make the commit that merges a fetched proposal into ``main``; :func:`advance_main` makes it that branch's tip.
 
     :param name: of the proposal.
     :param expected_commit: what the operator has seen; another one is refused.
     :param actor: who decided, for the message.
     :returns: the merge commit, or the tip of ``main`` when it holds the proposal already.
-    :raises Conflict: it is at another commit, files conflict (they are named), or ``main`` moved; nothing has changed.
+    :raises Conflict: it is at another commit, or files conflict (they are named); nothing has changed.
     :raises CoreError: Git is older than 2.38.
     """
     short = check_proposal_name(name)
@@ -179,12 +179,23 @@ def merge(origin: Path, uid: int, name: str, expected_commit: str, actor: str) -
     made = call_git(
         origin, GitCall(uid, stdin=message.encode()), "commit-tree", tree, "-p", main, "-p", commit, "-F", "-"
     )
-    merged = check_sha(made.output.decode().strip())
+    return check_sha(made.output.decode().strip())
+
+
+def advance_main(origin: Path, uid: int, commit: str, before: str) -> None:
+    """Move ``main`` to a commit that was made by :func:`merge`; again is as once.
+
+    :param before: where ``main`` was when the commit was made.
+    :raises Conflict: it is somewhere else now; nothing has changed.
+    """
+    if main_commit(origin, uid) == commit:
+        return
     try:
-        call_git(origin, GitCall(uid), "update-ref", "-m", f"merged proposal/{short}", MAIN, merged, main)
+        call_git(
+            origin, GitCall(uid), "update-ref", "-m", f"promoted {commit}", MAIN, check_sha(commit), check_sha(before)
+        )
     except CoreError as error:
-        raise Conflict(f"main moved while proposal/{short} was merged; nothing was changed. Try again") from error
-    return merged
+        raise Conflict(f"main moved while {commit} was merged into it; nothing was changed. Try again") from error
 
 
 def _kind(repository: Path, uid: int, name: str) -> tuple[str, str] | None:

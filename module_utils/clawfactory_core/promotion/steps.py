@@ -80,6 +80,15 @@ class Steps:
             words = last_words(self.bot, self._gateway)
             raise CoreError(f"the gateway was not ready within {seconds} s" + (f"; it said:\n{words}" if words else ""))
 
+    def record_merge(self) -> None:
+        """What was merged for this promotion is the branch's tip from now on.
+
+        :raises Conflict: the branch moved in the meantime.
+        """
+        journal = self.journal
+        if journal.main_before:
+            repository.advance_main(self.bot.origin, self.bot.uid, journal.to_commit, journal.main_before)
+
     def keep(self) -> None:
         """The new tree stays."""
         bot = self.bot

@@ -15,6 +15,7 @@ from clawfactory_core.promotion import steps as steps_module
 from clawfactory_core.promotion.apply import apply_promotion, resume
 from clawfactory_core.promotion.decide import deny, undeny
 from clawfactory_core.promotion.records import read_denials, read_history
+from clawfactory_core.promotion.repository import main_commit
 from tests.unit.core.promotion.promotion_machine import BOT, BROKEN, SECRET, UID
 
 
@@ -83,6 +84,30 @@ def test_proposal_is_merged_first(machine):
     assert machine.consistent() == machine.main == done.to_commit
     assert machine.git(machine.bot.origin, "rev-parse", "main^2") == commit
     assert "alice" in machine.git(machine.bot.origin, "log", "-1", "--format=%B", "main")
+
+
+def test_merge_that_no_gateway_starts_with_is_not_on_the_branch(machine):
+    """Else the next promotion of the branch would try it again."""
+    before = main_commit(machine.bot.origin, machine.bot.uid)
+    machine.propose("more", {f"workspace/{BROKEN}": "x"})
+    assert machine.promote(proposal="more").result == "restored"
+    assert main_commit(machine.bot.origin, machine.bot.uid) == before
+    assert machine.promote().result == "unchanged"
+
+
+def test_branch_that_moves_while_a_merge_is_tried_keeps_what_came(machine):
+    before = machine.approved_commit
+    machine.propose("more", {"workspace/SOUL.md": "more\n"})
+    ready = machine.gateway.ready
+
+    def pushing(seconds):
+        machine.commit({"README.md": "x"})
+        return ready(seconds)
+
+    machine.gateway.ready = pushing
+    done = machine.promote(proposal="more")
+    assert (done.result, machine.consistent()) == ("restored", before)
+    assert "main moved" in done.reason
 
 
 def test_proposal_upon_a_main_that_moved_meanwhile(machine):

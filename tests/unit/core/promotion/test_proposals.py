@@ -7,7 +7,7 @@ import pytest
 from clawfactory_core.errors import CoreError, InvalidInput
 from clawfactory_core.promotion.names import FETCHED, PREFIX
 from clawfactory_core.promotion.proposals import Proposal, diff, harmless, list_proposals
-from clawfactory_core.promotion.repository import fetch_proposals, merge
+from clawfactory_core.promotion.repository import advance_main, fetch_proposals, merge
 from tests.unit.core.promotion.repositories import UID, Repositories, git
 
 
@@ -56,7 +56,7 @@ def test_state_is_open_merged_or_denied(repos):
     repos.propose("two", {"y": "1"})
     repos.propose("three", {"z": "1"})
     fetch_proposals(repos.origin, repos.proposals, UID)
-    merge(repos.origin, UID, "one", commit, "operator")
+    advance_main(repos.origin, UID, merge(repos.origin, UID, "one", commit, "operator"), repos.first)
     found = listed(repos, denied={"two": "too loud", "one": "was merged all the same"})
     assert {proposal.name: (proposal.state, proposal.reason) for proposal in found} == {
         "one": ("merged", ""), "two": ("denied", "too loud"), "three": ("open", ""),

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from clawfactory_core.errors import Conflict, CoreError, InvalidInput
-from clawfactory_core.promotion import repository
 from clawfactory_core.promotion.names import FETCHED
 from clawfactory_core.promotion.repository import (
     MAIN,
     Distance,
     Remote,
+    advance_main,
     ahead_behind,
     contains,
     fetch_proposals,
@@ -222,7 +222,10 @@ def test_merge_records_who_decided(repos):
     main = repos.advance({"y": "2"})
     fetch_proposals(repos.origin, repos.proposals, UID)
     merged = merge(repos.origin, UID, "one", proposal, "operator")
-    assert main_commit(repos.origin, UID) == merged
+    assert main_commit(repos.origin, UID) == main, "it is the branch's only once it runs"
+    for _ in range(2):
+        advance_main(repos.origin, UID, merged, main)
+        assert main_commit(repos.origin, UID) == merged
     assert git(repos.origin, "rev-parse", f"{merged}^1", f"{merged}^2").split() == [main, proposal]
     assert git(repos.origin, "log", "-1", "--format=%an: %B", merged) == (
         "ClawFactory: Merge proposal/one\n\nMerged-by: operator"
@@ -264,19 +267,13 @@ def test_foreign_history_is_not_merged(repos):
         merge(repos.origin, UID, "other", stranger, "operator")
 
 
-def test_merge_that_loses_a_race_is_told(repos, monkeypatch):
+def test_merge_that_loses_a_race_is_told(repos):
     proposal = repos.propose("one", {"x": "1"})
     fetch_proposals(repos.origin, repos.proposals, UID)
-    merge_trees = repository.merge_trees
-
-    def while_somebody_else_merges(*arguments):
-        tree = merge_trees(*arguments)
-        repos.advance({"y": "2"})
-        return tree
-
-    monkeypatch.setattr(repository, "merge_trees", while_somebody_else_merges)
+    merged = merge(repos.origin, UID, "one", proposal, "operator")
+    repos.advance({"y": "2"})
     with pytest.raises(Conflict, match="main moved"):
-        merge(repos.origin, UID, "one", proposal, "operator")
+        advance_main(repos.origin, UID, merged, repos.first)
     assert "x" not in git(repos.origin, "ls-tree", "-r", "--name-only", "main").split()
 
 
