@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import Conflict, InvalidInput
+from ..locks import check_unlocked
 from ..names import check_bot_name
 
 #: Private and public key, as :func:`..adapters.age.make_key_pair`.
@@ -58,9 +59,11 @@ def rotate_key(root: Path, bot: str, make_key_pair: KeyPairMaker) -> tuple[str, 
     The next snapshot is a full one, because its recipient is another.
 
     :returns: recipients, before and now.
-    :raises InvalidInput: the bot has no private key on the machine.
+    :raises Conflict: the bot is locked.
+    :raises InvalidInput: it has no private key on the machine.
     """
     check_bot_name(bot)
+    check_unlocked(root, bot)
     directory = root / "secrets" / bot
     private, public, old = directory / "snapshot.key", directory / "snapshot.pub", directory / "snapshot.keys"
     if not private.is_file() or not public.is_file():

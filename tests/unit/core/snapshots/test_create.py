@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from clawfactory_core.adapters.age import make_key_pair
 from clawfactory_core.errors import Conflict, InvalidInput
-from clawfactory_core.snapshots import index, storing
+from clawfactory_core.snapshots import create, index, storing, swap
 from clawfactory_core.snapshots.chains import list_snapshots
 from clawfactory_core.snapshots.create import apply_snapshot, plan_snapshot
 from clawfactory_core.snapshots.rules import Rules
@@ -340,6 +340,33 @@ def test_requests_that_cannot_be_met_are_refused(bench):
     with pytest.raises(Conflict, match="bot1 is locked"):
         plan_snapshot(bench.request())
     assert list(bench.snapshots.iterdir()) in ([], [bench.snapshots / ".lock"])
+
+
+def test_no_restore_swaps_while_a_snapshot_is_made(bench, monkeypatch):
+    """Otherwise a walk through a state that goes away is published, with what was left of it."""
+    real = create._make
+
+    def make(*arguments, **options):
+        with pytest.raises(Conflict, match="is running"), swap.locked(bench.state):
+            pass
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(create, "_make", make)
+    apply_snapshot(bench.request())
+    with swap.locked(bench.state), pytest.raises(Conflict, match="a restore, snapshot or verification"):
+        apply_snapshot(bench.request())
+
+
+def test_plaintext_of_a_killed_verification_goes(bench):
+    left = bench.base / ".verify-old--2026-01-01T00-00-00Z" / "state"
+    left.mkdir(parents=True)
+    (left / "secret").write_text("plain")
+    with swap.checking(bench.state, bench.snapshots):
+        left.mkdir(parents=True)
+        apply_snapshot(bench.request())
+        assert left.exists()
+    apply_snapshot(bench.request())
+    assert not left.parent.exists()
 
 
 def test_the_owner_of_a_state_can_make_them_without_root(bench, tmp_path):
