@@ -137,8 +137,8 @@ def stage_restore(request: RestoreRequest, progress: Callable[[Progress], None] 
     with swap_steps.locked(request.state):
         if swap_steps.recover_locked(request.state) == "waiting":
             raise Conflict(
-                f"a restore of {request.bot} was not finished: its new state is in place, its old one beside it; "
-                f"decide first: ansible-playbook playbooks/restore.yml -l {request.bot} -e restore_decide=kept (or put_back)"
+                f"a restore of {request.bot} was not finished: its new state is in place, the old beside it; decide "
+                f"first: ansible-playbook playbooks/restore.yml -l {request.bot} -e restore_decide=kept (or put_back)"
             )
         staging = swap_steps.staging_of(request.state, plan.record.id)
         unpacked = unpack_beside(request, plan.chain, staging, progress)

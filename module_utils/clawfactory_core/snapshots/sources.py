@@ -12,6 +12,7 @@ from ..errors import CoreError
 from .capture import Entry, LeaveOut, Limits, OpenFile, Walk, look, same_content
 from .databases import DatabaseBusy, DatabaseUnreadable, LiveDatabase, is_database
 from .digests import escape_path
+from .index import bounded_ns
 from .manifest import Notes
 
 #: Files up to this size are read into memory, and again if they changed meanwhile.
@@ -187,6 +188,10 @@ class Databases:
             except (DatabaseBusy, DatabaseUnreadable) as error:
                 self.give_up(entry, str(error))
                 return None
+        if known.companions and len(self._held) >= TOGETHER:
+            known.close()
+            self.give_up(entry, f"more than {TOGETHER} databases wait for their journals")
+            return None
         self.keep(entry, known.companions)
         return Live(known, file, functools.partial(self._release, entry))
 
@@ -253,7 +258,7 @@ def log_stamp(entry: Entry) -> tuple[int, int] | None:
         pass
     try:
         found = look(entry.name + b"-wal", entry.directory)
-        stamp = (found.st_size, found.st_mtime_ns)
+        stamp = (found.st_size, bounded_ns(found.st_mtime_ns))
     except OSError:
         pass
     return stamp

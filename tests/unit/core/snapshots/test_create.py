@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sqlite3
 import stat
@@ -17,10 +18,14 @@ from hypothesis import strategies as st
 
 from clawfactory_core.adapters.age import make_key_pair
 from clawfactory_core.errors import Conflict, InvalidInput
-from clawfactory_core.snapshots import create, index, storing, swap
+from clawfactory_core.snapshots import create, index, sources, stored_file, storing, swap, tar_reader
+from clawfactory_core.snapshots.capture import Entry, Limits
 from clawfactory_core.snapshots.chains import list_snapshots
 from clawfactory_core.snapshots.create import apply_snapshot, plan_snapshot
+from clawfactory_core.snapshots.restore import RestoreRequest, stage_restore
 from clawfactory_core.snapshots.rules import Rules
+from clawfactory_core.snapshots.stored_file import describe
+from clawfactory_core.snapshots.tar_reader import ReadLimits
 from tests.support.snapshot_states import Archive, Bench, on_disk
 
 LARGE = 256 * 1024
@@ -340,6 +345,114 @@ def test_requests_that_cannot_be_met_are_refused(bench):
     with pytest.raises(Conflict, match="bot1 is locked"):
         plan_snapshot(bench.request())
     assert list(bench.snapshots.iterdir()) in ([], [bench.snapshots / ".lock"])
+
+
+def restored(bench: Bench, name: str = "latest", limits: ReadLimits | Limits | None = None) -> Path:
+    """What the real reader makes of it."""
+    request = RestoreRequest(
+        bench.base, "bot1", bench.state, bench.snapshots, name, (bench.identity,), 0, 0, limits=limits or ReadLimits()
+    )
+    return stage_restore(request).path
+
+
+FAR = (10**10, 2**36, -(2**33), 2**62)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link", "log"])
+def test_times_beyond_those_of_an_index_end_nothing(bench, monkeypatch, kind):
+    real, far = os.stat, 2**62 * 10**9 + 5
+
+    def moved(found):
+        return Moved(found, far)
+
+    class Moved:
+        def __init__(self, found, when):
+            self._found = found
+            self.st_mtime_ns = self.st_ctime_ns = when
+
+        def __getattr__(self, name):
+            return getattr(self._found, name)
+
+    entry = describe(b"x", {"file": "f", "directory": "d"}.get(kind, "l"), moved(real(bench.state)))
+    if kind == "log":
+        entry.mtime_ns = entry.ctime_ns = 0
+        (bench.state / "x").touch()
+        monkeypatch.setattr(sources, "look", lambda name, _: moved(real(bench.state / "x")))
+        entry.log = sources.log_stamp(Entry(b"y", b"y", 0, real(bench.state), "f")) or (0, far)
+    assert entry.pack()
+
+
+def test_files_of_other_centuries_are_stored_and_restored(bench):
+    for number, seconds in enumerate(FAR):
+        for path in (bench.state / f"file{number}", bench.state / f"directory{number}"):
+            path.write_text("x") if path.name.startswith("file") else path.mkdir()
+            with suppress(OSError, OverflowError):
+                os.utime(path, (seconds, seconds))
+    first = apply_snapshot(bench.request()).record
+    (bench.state / "more").touch()
+    second = apply_snapshot(bench.request()).record
+    assert (first.kind, second.kind) == ("full", "inc")
+    found = restored(bench)
+    assert sorted(os.listdir(found)) == sorted(os.listdir(bench.state))
+    assert abs(os.stat(found / "file0").st_mtime_ns) <= 1 << 63
+
+
+def test_no_more_names_than_a_reader_takes(bench):
+    """Names of which each byte is escaped: a state with many must not give what cannot be restored."""
+    for number in range(2000):
+        (bench.state / os.fsdecode(b"%06d" % number + b"\xff" * 240)).touch()
+    for number in range(20):
+        (bench.state / f"{number:06d}-link").symlink_to("\x01" * 2000)
+    done = apply_snapshot(bench.request(limits=Limits(max_text=300_000)))
+    assert 0 < done.record.count < 300
+    assert {item["reason"] for item in done.left_out} == {"beyond max_entries"}
+    assert len(bench.archive(done.record).own[b"manifest.json"]) < 1_900_000
+    assert len(os.listdir(restored(bench, limits=ReadLimits(max_document=1_900_000)))) == done.record.count
+
+
+def test_a_large_file_that_goes_on_changing_can_be_restored(bench, monkeypatch):
+    """It is in the archive up to four times, so that the tar is larger than the state may be."""
+    path = bench.state / "restless"
+    path.write_bytes(os.urandom(4 << 20))
+    monkeypatch.setattr(tar_reader, "_BESIDE_FILES", 1 << 20)
+    real = stored_file.StoredFile._store_once
+
+    def store(self, source):
+        real(self, source)
+        descriptor = os.open("restless", os.O_WRONLY, dir_fd=self._entry.directory)
+        os.pwrite(descriptor, os.urandom(4 << 20), 0)
+        os.close(descriptor)
+        return source.settled()
+
+    monkeypatch.setattr(stored_file.StoredFile, "_store_once", store)
+    limits = Limits(max_bytes=5 << 20)
+    done = apply_snapshot(bench.request(limits=limits))
+    assert done.warnings and done.record.size > 12 << 20
+    assert os.stat(restored(bench, limits=limits) / "restless").st_size == 4 << 20
+
+
+def test_hot_journals_do_not_use_up_the_descriptors(bench):
+    made = bench.base / "made.db"
+    with closing(sqlite3.connect(made)) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        connection.commit()
+    data, journal = made.read_bytes(), bytes.fromhex("d9d505f920a163d7") + bytes(504)
+    directory = bench.state
+    # Names between a database's and its journal's: all are held until those are stored.
+    for _ in range(2):
+        for number in range(100):
+            (directory / ("a" + "!" * number)).write_bytes(data)
+            (directory / ("a" + "!" * number + "-journal")).write_bytes(journal)
+        directory = directory / ("a" + "!" * 100)
+        directory.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        done = apply_snapshot(bench.request())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert not done.left_out
+    assert any("wait for their journals" in warning for warning in done.warnings)
 
 
 def test_no_restore_swaps_while_a_snapshot_is_made(bench, monkeypatch):

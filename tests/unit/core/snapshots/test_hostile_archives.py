@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -568,3 +569,20 @@ def test_any_flipped_byte_of_the_ciphertext_is_found(tmp_path_factory, place, va
 
 def test_entries_of_the_maker_are_those_of_the_format():
     assert entry(b"a b", Link(b"x\n")) == ["a\\0040b", "l", 0o777, Link().mtime_ns, 0, "x\\0012"]
+
+
+STANZAS = b"-> X25519 aaaa\nAAAA\n" * 20_000
+AGE_HEADERS = {
+    "without an end": b"age-encryption.org/v1\n" + STANZAS,
+    "with an end that does not end": b"age-encryption.org/v1\n-> X25519 aaaa\nAAAA\n--- " + b"A" * 400_000,
+    "with two ends": b"age-encryption.org/v1\n-> X25519 aaaa\nAAAA\n--- " + b"A" * 43 + b"\n" + STANZAS,
+    "with a long first stanza": b"age-encryption.org/v1\n-> " + b"a " * 200_000 + b"\n--- " + b"A" * 43 + b"\n",
+}
+
+
+@pytest.mark.parametrize("case", AGE_HEADERS)
+def test_a_header_of_age_does_not_keep_root_busy(machine, case):
+    machine.maker.write_encrypted(machine.maker.full(BASE), AGE_HEADERS[case])
+    begun = time.monotonic()
+    machine.refuses(".")
+    assert time.monotonic() - begun < 3
