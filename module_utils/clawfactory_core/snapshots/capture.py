@@ -91,6 +91,8 @@ class _Level:
     descriptor: int
     prefix: bytes
     names: Iterator[bytes]
+    # Why the directory is left out, but for what is included all the same.
+    reason: str
 
 
 class Walk:
@@ -116,7 +118,7 @@ class Walk:
     def __iter__(self) -> Iterator[Entry]:
         """:raises OSError: the state directory itself cannot be read."""
         try:
-            self._enter(os.open(".", _DIRECTORY, dir_fd=self._top), b"")
+            self._enter(os.open(".", _DIRECTORY, dir_fd=self._top), b"", "")
             while self._levels:
                 level = self._levels[-1]
                 name = next(level.names, None)
@@ -131,15 +133,15 @@ class Walk:
                     continue
                 descriptor = self._open_directory(entry)
                 if descriptor is not None:
-                    self._enter(descriptor, entry.path + b"/")
+                    self._enter(descriptor, entry.path + b"/", self._rules.reason(entry.path, entry.name, level.reason))
                     yield entry
         finally:
             for level in self._levels:
                 os.close(level.descriptor)
             self._levels.clear()
 
-    def _enter(self, descriptor: int, prefix: bytes) -> None:
-        level = _Level(descriptor, prefix, iter(()))
+    def _enter(self, descriptor: int, prefix: bytes, reason: str) -> None:
+        level = _Level(descriptor, prefix, iter(()), reason)
         self._levels.append(level)
         names: list[bytes] = []
         allowed = self._limits.max_entries - self._seen
@@ -155,7 +157,9 @@ class Walk:
 
     def _look(self, level: _Level, name: bytes) -> Entry | None:
         path = level.prefix + name
-        reason = self._rules.reason(path, name)
+        left_out = reason = self._rules.reason(path, name, level.reason)
+        if reason and self._rules.leads_to_included(path):
+            reason = ""
         if not reason and path == RESERVED:
             reason = RESERVED_NAME
         if not reason:
@@ -166,7 +170,10 @@ class Walk:
             except OSError as error:
                 reason = f"{UNREADABLE}: {error.strerror}"
             else:
-                reason = self.refusal(found) or self._too_much_text(path, found)
+                reason = self.refusal(found)
+                if left_out and not stat.S_ISDIR(found.st_mode):
+                    reason = left_out
+                reason = reason or self._too_much_text(path, found)
                 if not reason:
                     return Entry(path, name, level.descriptor, found, _KINDS[stat.S_IFMT(found.st_mode)])
         self._left_out(path, reason)

@@ -27,6 +27,8 @@ HEAD = 16
 # Seconds to wait for locks, for one database and for all of them.
 _PATIENCE = 5.0
 _ALL_PATIENCE = 20.0
+# Seconds to follow logs that nobody has open, all together.
+_ALL_FOLLOWING = 600.0
 _ATTEMPTS = 3
 _SIBLINGS = (b"-wal", b"-shm", b"-journal")
 
@@ -153,6 +155,9 @@ class Databases:
         self._held: dict[bytes, LiveDatabase] = {}
         self._count = 0
         self._patience = _ALL_PATIENCE
+        self._following = min(_ALL_FOLLOWING, limits.max_seconds / 4)
+        # Database by the log that was followed for it.
+        self._logs: dict[tuple[int, int], bytes] = {}
 
     def open_together(self, entry: Entry, walk: Walk) -> None:
         """In a first walk: open what is a database, so that all of them are as of nearly one moment."""
@@ -242,10 +247,18 @@ class Databases:
         patience = min(_PATIENCE, self._patience)
         try:
             return LiveDatabase.open(
-                entry.directory, entry.name, patience=patience, max_bytes=self._limits.max_file_bytes
+                entry.directory,
+                entry.name,
+                patience=patience,
+                max_bytes=self._limits.max_file_bytes,
+                following=self._following,
+                # Hard links would have one long log followed as often as it has names.
+                may_follow=lambda log: self._logs.setdefault((log.st_dev, log.st_ino), entry.path) == entry.path,
             )
         finally:
-            self._patience = max(0.0, self._patience - (time.monotonic() - start))
+            took = time.monotonic() - start
+            self._patience = max(0.0, self._patience - took)
+            self._following = max(0.0, self._following - took)
 
 
 def log_stamp(entry: Entry) -> tuple[int, int] | None:

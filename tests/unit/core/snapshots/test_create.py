@@ -431,6 +431,62 @@ def test_a_large_file_that_goes_on_changing_can_be_restored(bench, monkeypatch):
     assert os.stat(restored(bench, limits=limits) / "restless").st_size == 4 << 20
 
 
+def test_what_is_included_is_taken_out_of_a_directory_that_is_left_out(bench):
+    for path in (
+        "installed/keep",
+        "installed/other/keep",
+        "workspace/node_modules/mine/a/b",
+        "workspace/node_modules/x/y",
+    ):
+        (bench.state / path).parent.mkdir(parents=True, exist_ok=True)
+        (bench.state / path).touch()
+    done = apply_snapshot(bench.request(include=("/installed/keep", "workspace/node_modules/mine")))
+    assert set(bench.restored(done.record)) == {
+        b"installed",
+        b"installed/keep",
+        b"workspace",
+        b"workspace/node_modules",
+        b"workspace/node_modules/mine",
+        b"workspace/node_modules/mine/a",
+        b"workspace/node_modules/mine/a/b",
+    }
+    assert {item["path"]: item["reason"] for item in done.left_out} == {
+        "installed/other": "installed software",
+        "workspace/node_modules/x": "installed software",
+    }
+
+
+def abandoned_log(path: Path) -> None:
+    """A database whose writer was killed, so that nobody has its log open."""
+    with closing(sqlite3.connect(path.with_name("made"))) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("CREATE TABLE t (a)")
+        connection.executemany("INSERT INTO t VALUES (?)", [("x" * 4000,)] * 300)
+        connection.commit()
+        shutil.copyfile(path.with_name("made"), path)
+        shutil.copyfile(path.with_name("made-wal"), f"{path}-wal")
+    path.with_name("made").unlink()
+
+
+def test_a_log_with_many_names_is_followed_once(bench):
+    abandoned_log(bench.state / "a.db")
+    for number in range(5):
+        shutil.copyfile(bench.state / "a.db", bench.state / f"b{number}.db")
+        os.link(bench.state / "a.db-wal", bench.state / f"b{number}.db-wal")
+    done = apply_snapshot(bench.request())
+    assert len([warning for warning in done.warnings if "that of another database" in warning]) == 5
+    assert [item["path"] for item in bench.archive(done.record).manifest["databases"]] == ["a.db"]
+
+
+def test_logs_are_followed_for_so_long_and_no_longer(bench, monkeypatch):
+    abandoned_log(bench.state / "a.db")
+    monkeypatch.setattr(sources, "_ALL_FOLLOWING", 0.0)
+    done = apply_snapshot(bench.request())
+    assert any("takes too long to be followed" in warning for warning in done.warnings)
+    assert {b"a.db", b"a.db-wal"} <= set(bench.restored(done.record))
+
+
 def test_hot_journals_do_not_use_up_the_descriptors(bench):
     made = bench.base / "made.db"
     with closing(sqlite3.connect(made)) as connection:

@@ -13,7 +13,7 @@ import pytest
 from clawfactory_core.adapters.age import make_key_pair
 from clawfactory_core.errors import Conflict
 from clawfactory_core.snapshots import verify
-from clawfactory_core.snapshots.keys import rotate_key
+from clawfactory_core.snapshots.keys import check_new_key_file, rotate_key
 from clawfactory_core.snapshots.verify import VerifyReport
 
 SCRIPT = Path(__file__).parents[4] / "roles" / "snapshots" / "files" / "clawfactory-snapshot"
@@ -55,6 +55,13 @@ def test_the_key_of_a_locked_bot_stays(root):
     with pytest.raises(Conflict, match="unlock it first"):
         rotate_key(root, "bot1", make_key_pair)
     assert (root / "secrets" / "bot1" / "snapshot.key").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["rescue.key", "rescue.key.pub"])
+def test_a_key_that_is_there_is_refused_before_one_is_made(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(Conflict, match="never replaced"):
+        check_new_key_file(tmp_path / "rescue.key")
 
 
 def test_the_schedule_prunes_before_it_verifies(root, script, monkeypatch):
