@@ -17,6 +17,7 @@ from ..locks import check_unlocked
 from . import swap as swap_steps
 from .capture import Limits
 from .chains import chain_of, find, list_snapshots
+from .journal import Journal, write_journal
 from .progress import Meter, Progress
 from .records import SnapshotRecord
 from .swap import is_swapped, keep, put_back, recover, swap
@@ -142,9 +143,7 @@ def stage_restore(request: RestoreRequest, progress: Callable[[Progress], None] 
             )
         staging = swap_steps.staging_of(request.state, plan.record.id)
         unpacked = unpack_beside(request, plan.chain, staging, progress)
-        swap_steps.write_journal(
-            request.state, swap_steps.Journal("staged", plan.record.id, os.path.lexists(request.state))
-        )
+        write_journal(request.state, Journal("staged", plan.record.id, os.path.lexists(request.state)))
         return Staged(staging / "state", plan.record.id, unpacked)
 
 
