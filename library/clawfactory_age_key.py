@@ -54,7 +54,12 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core.adapters.age import make_key_pair
 from ansible.module_utils.clawfactory_core.errors import CoreError
-from ansible.module_utils.clawfactory_core.snapshots.keys import make_key_file, rotate_key
+from ansible.module_utils.clawfactory_core.snapshots.keys import (
+    check_key,
+    check_new_key_file,
+    make_key_file,
+    rotate_key,
+)
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
@@ -79,7 +84,11 @@ def main() -> None:
 def run(module: AnsibleModule) -> dict[str, object]:
     path, root, bot = module.params["path"], module.params["root"], module.params["bot"]
     if module.check_mode:
-        return {"recipient": "", **({"before": ""} if bot else {"path": path})}
+        if bot:
+            check_key(Path(root), bot)
+            return {"recipient": "", "before": ""}
+        check_new_key_file(Path(path))
+        return {"recipient": "", "path": path}
     if bot:
         before, recipient = rotate_key(Path(root), bot, make_key_pair)
         return {"recipient": recipient, "before": before}

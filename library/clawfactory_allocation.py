@@ -64,6 +64,8 @@ from ansible.module_utils.clawfactory_core.errors import CoreError
 from ansible.module_utils.clawfactory_core.layout import apply_layout, plan_layout, release_layout
 from ansible.module_utils.clawfactory_core.machine import check_ports_free, listening_ports
 from ansible.module_utils.clawfactory_core.secrets import forget_secrets, remembers_secrets
+from ansible.module_utils.clawfactory_core.snapshots.journal import is_unsettled
+from ansible.module_utils.clawfactory_core.snapshots.settle import settle_restore
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
@@ -108,11 +110,15 @@ def present(module: AnsibleModule) -> dict[str, object]:
     )
     slot, files = plan_layout(request)
     check_ports_free(slot.description, slot.before, listening_ports())
-    if not module.check_mode and (slot.changed or files.changed):
+    # Before a state directory is made where one only has to be moved back.
+    settled = is_unsettled(Path(slot.description["paths"]["state"]))
+    if not module.check_mode:
+        settled = settle_restore(request.root, request.bot)
+    if not module.check_mode and (slot.changed or files.changed or settled):
         slot, files = apply_layout(request)
     diff = [{"before": slot.before or {}, "after": slot.entry}] if slot.changed else []
     return {
-        "changed": slot.changed or files.changed,
+        "changed": slot.changed or files.changed or settled,
         "allocation": slot.description,
         "diff": [*diff, *files.diff()],
     }

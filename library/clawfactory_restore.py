@@ -24,9 +24,11 @@ options:
       - V(staged) verifies the whole chain and extracts it beside the live state, which is not touched.
       - V(swapped) puts the staged state in the place of the live one, which stays aside. The gateway must not run.
       - V(put_back) puts the old state back; V(kept) deletes it.
+      - V(recovered) finishes or undoes what ended in the middle of V(swapped), V(put_back) or V(kept), before the bot
+        starts.
       - V(extracted) writes chosen paths to a directory, and nothing else.
     type: str
-    choices: [staged, swapped, put_back, kept, extracted]
+    choices: [staged, swapped, put_back, kept, recovered, extracted]
     required: true
   name:
     description: Which snapshot; an id, a file name or C(latest).
@@ -89,13 +91,13 @@ extracted:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.clawfactory_core.adapters.engine_socket import EngineSocket
-from ansible.module_utils.clawfactory_core.errors import Conflict, CoreError, InvalidInput
+from ansible.module_utils.clawfactory_core.errors import CoreError, InvalidInput
 from ansible.module_utils.clawfactory_core.names import check_bot_name
 from ansible.module_utils.clawfactory_core.secrets import rotate_gateway_token
 from ansible.module_utils.clawfactory_core.snapshots import restore
 from ansible.module_utils.clawfactory_core.snapshots.extract import extract_paths
 from ansible.module_utils.clawfactory_core.snapshots.identity import renew_identity
+from ansible.module_utils.clawfactory_core.snapshots.journal import is_unsettled
 from ansible.module_utils.clawfactory_core.snapshots.progress_file import ProgressFile
 from ansible.module_utils.clawfactory_core.snapshots.settings import (
     bot_directories,
@@ -103,8 +105,9 @@ from ansible.module_utils.clawfactory_core.snapshots.settings import (
     read_identities,
     read_settings,
 )
+from ansible.module_utils.clawfactory_core.snapshots.settle import refuse_running, settle_restore
 
-STEPS = ["staged", "swapped", "put_back", "kept", "extracted"]
+STEPS = ["staged", "swapped", "put_back", "kept", "recovered", "extracted"]
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
@@ -127,7 +130,14 @@ def main() -> None:
         supports_check_mode=True,
         required_if=[("state", "extracted", ("paths", "destination"))],
     )
-    steps = {"staged": stage, "extracted": extract, "swapped": swap, "put_back": put_back, "kept": keep}
+    steps = {
+        "staged": stage,
+        "swapped": swap,
+        "put_back": put_back,
+        "kept": keep,
+        "recovered": recover,
+        "extracted": extract,
+    }
     try:
         result = steps[module.params["state"]](module)
     except (CoreError, OSError) as error:
@@ -143,7 +153,12 @@ def stage(module: AnsibleModule) -> dict[str, object]:
         with _progress(module, "restore") as progress:
             staged = restore.stage_restore(request, progress).path
         if _source(module) != module.params["bot"]:
-            renew_identity(staged, request.uid, request.gid)
+            try:
+                renew_identity(staged, request.uid, request.gid)
+            except BaseException:
+                # Another bot's secrets are in it, and nobody will swap it in.
+                restore.recover(request.state)
+                raise
         result["staged"] = str(staged)
     return result
 
@@ -159,7 +174,7 @@ def extract(module: AnsibleModule) -> dict[str, object]:
 
 def swap(module: AnsibleModule) -> dict[str, object]:
     root, bot = Path(module.params["root"]), module.params["bot"]
-    _refuse_running(bot)
+    refuse_running(bot)
     if module.check_mode:
         return {"changed": True}
     before = restore.swap(bot_directories(root, bot)[0])
@@ -170,13 +185,23 @@ def swap(module: AnsibleModule) -> dict[str, object]:
 
 def put_back(module: AnsibleModule) -> dict[str, object]:
     root, bot = Path(module.params["root"]), module.params["bot"]
-    _refuse_running(bot)
-    return {"changed": module.check_mode or restore.put_back(bot_directories(root, bot)[0])}
+    state = bot_directories(root, bot)[0]
+    # What was not swapped can stay where the bot runs.
+    if restore.is_swapped(state):
+        refuse_running(bot)
+    return {"changed": module.check_mode or restore.put_back(state)}
 
 
 def keep(module: AnsibleModule) -> dict[str, object]:
     root, bot = Path(module.params["root"]), module.params["bot"]
     return {"changed": module.check_mode or restore.keep(bot_directories(root, bot)[0])}
+
+
+def recover(module: AnsibleModule) -> dict[str, object]:
+    root, bot = Path(module.params["root"]), module.params["bot"]
+    if module.check_mode:
+        return {"changed": is_unsettled(bot_directories(root, bot)[0])}
+    return {"changed": settle_restore(root, bot)}
 
 
 def _progress(module: AnsibleModule, operation: str) -> ProgressFile:
@@ -213,18 +238,6 @@ def _request(module: AnsibleModule) -> restore.RestoreRequest:
         paths=tuple(options["paths"]),
         limits=settings.limits,
     )
-
-
-def _refuse_running(bot: str) -> None:
-    """A gateway or sandbox that runs goes on writing to the state that is moved aside."""
-    running = [
-        container["Name"].lstrip("/")
-        for container in EngineSocket().containers(f"clawfactory.bot={bot}")
-        if container["State"]["Status"] in ("running", "paused", "restarting")
-        and container["Config"]["Labels"].get("clawfactory.service") in ("gateway", "sandbox")
-    ]
-    if running:
-        raise Conflict(f"{', '.join(running)} runs; stop the bot first: ansible-playbook playbooks/stop.yml -l {bot}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from .errors import Conflict, CoreError, InvalidInput
 from .files import FileSpec, digest, plan_files
 from .layout import bot_specs, machine_specs
 from .secrets import generations, read_env
+from .snapshots.journal import JOURNAL, is_unsettled
 from .workspace import workspace_entries
 
 BOT_LABEL = "clawfactory.bot"
@@ -166,7 +167,10 @@ def layout_drift(root: Path, pool: str, allocations: Mapping[str, Mapping[str, A
     """Paths of the machine or its bots that are not as laid out."""
     bots = [describe(root, bot, pool, entry) for bot, entry in allocations.items()]
     specs = [*machine_specs(root, pool, allocations), *(spec for bot in bots for spec in bot_specs(bot))]
-    return [str(spec.path) for spec in specs if _differs(spec)]
+    # What a restore left that ended in the middle: settled where the layout is.
+    states = [Path(bot["paths"]["state"]) for bot in bots]
+    journals = [str(state.parent / JOURNAL) for state in states if is_unsettled(state)]
+    return [str(spec.path) for spec in specs if _differs(spec)] + journals
 
 
 def _differs(spec: FileSpec) -> bool:

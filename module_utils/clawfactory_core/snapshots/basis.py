@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..adapters.age import check_recipients
 from ..errors import Conflict, CoreError, InvalidInput
+from ..locks import check_unlocked
 from ..names import check_bot_name
 from .capture import Limits
 from .chains import chain_of, list_snapshots
@@ -78,8 +79,7 @@ class SnapshotPlan:
 def check_request(request: SnapshotRequest) -> None:
     """:raises InvalidInput: a value is refused. :raises Conflict: the bot is locked."""
     check_bot_name(request.bot)
-    if os.path.lexists(request.root / "locks" / request.bot):
-        raise Conflict(f"{request.bot} is locked, its file in locks/ below clawfactory_root says why; unlock it first")
+    check_unlocked(request.root, request.bot)
     if request.kind not in _AUTO_KINDS:
         raise InvalidInput(f"kind {request.kind!r} is unknown; use 'auto' or 'full'")
     check_recipients(request.recipients)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import CoreError
 from .descriptors import read_at
+from .digests import escape_path
 from .rules import Rules
 
 #: The bot's own entry of this name is left out: an archive uses it for what is about the snapshot.
@@ -49,6 +50,7 @@ class Limits:
     :param max_depth: components of a path; a directory that has as many is left out with what is in it.
     :param max_file_bytes: a larger file is left out.
     :param max_seconds: a snapshot that takes longer is given up.
+    :param max_text: bytes of the manifest, which readers hold in memory: :attr:`.tar_reader.ReadLimits.max_document`.
     """
 
     max_entries: int = 2_000_000
@@ -56,6 +58,7 @@ class Limits:
     max_depth: int = 64
     max_file_bytes: int = 64 << 30
     max_seconds: float = 3600.0
+    max_text: int = 384 << 20
 
 
 class Vanished(CoreError):
@@ -88,6 +91,8 @@ class _Level:
     descriptor: int
     prefix: bytes
     names: Iterator[bytes]
+    # Why the directory is left out, but for what is included all the same.
+    reason: str
 
 
 class Walk:
@@ -107,12 +112,13 @@ class Walk:
         self._device = found.st_dev
         self._owner = found.st_uid
         self._seen = 0
+        self._text = 0
         self._levels: list[_Level] = []
 
     def __iter__(self) -> Iterator[Entry]:
         """:raises OSError: the state directory itself cannot be read."""
         try:
-            self._enter(os.open(".", _DIRECTORY, dir_fd=self._top), b"")
+            self._enter(os.open(".", _DIRECTORY, dir_fd=self._top), b"", "")
             while self._levels:
                 level = self._levels[-1]
                 name = next(level.names, None)
@@ -127,15 +133,15 @@ class Walk:
                     continue
                 descriptor = self._open_directory(entry)
                 if descriptor is not None:
-                    self._enter(descriptor, entry.path + b"/")
+                    self._enter(descriptor, entry.path + b"/", self._rules.reason(entry.path, entry.name, level.reason))
                     yield entry
         finally:
             for level in self._levels:
                 os.close(level.descriptor)
             self._levels.clear()
 
-    def _enter(self, descriptor: int, prefix: bytes) -> None:
-        level = _Level(descriptor, prefix, iter(()))
+    def _enter(self, descriptor: int, prefix: bytes, reason: str) -> None:
+        level = _Level(descriptor, prefix, iter(()), reason)
         self._levels.append(level)
         names: list[bytes] = []
         allowed = self._limits.max_entries - self._seen
@@ -151,7 +157,9 @@ class Walk:
 
     def _look(self, level: _Level, name: bytes) -> Entry | None:
         path = level.prefix + name
-        reason = self._rules.reason(path, name)
+        left_out = reason = self._rules.reason(path, name, level.reason)
+        if reason and self._rules.leads_to_included(path):
+            reason = ""
         if not reason and path == RESERVED:
             reason = RESERVED_NAME
         if not reason:
@@ -163,6 +171,9 @@ class Walk:
                 reason = f"{UNREADABLE}: {error.strerror}"
             else:
                 reason = self.refusal(found)
+                if left_out and not stat.S_ISDIR(found.st_mode):
+                    reason = left_out
+                reason = reason or self._too_much_text(path, found)
                 if not reason:
                     return Entry(path, name, level.descriptor, found, _KINDS[stat.S_IFMT(found.st_mode)])
         self._left_out(path, reason)
@@ -185,6 +196,15 @@ class Walk:
                 return FOREIGN_LINK
         if kind == stat.S_IFREG and found.st_size > self._limits.max_file_bytes:
             return TOO_LARGE
+        return ""
+
+    def _too_much_text(self, path: bytes, found: os.stat_result) -> str:
+        text = escape_path(path)
+        # A byte of a link's target is six at most.
+        size = len(text) + text.count("\\") + 110 + (6 * found.st_size if stat.S_ISLNK(found.st_mode) else 0)
+        if self._text + size > self._limits.max_text:
+            return TOO_MANY
+        self._text += size
         return ""
 
     def _open_directory(self, entry: Entry) -> int | None:

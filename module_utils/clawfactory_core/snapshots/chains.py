@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import Conflict, CoreError, InvalidInput
 from ..files import sync_directory
+from ..locks import check_unlocked
 from .names import parse_file_name, record_name
 from .records import LATEST, SCHEMA, SnapshotRecord, read_record
 
@@ -190,9 +191,11 @@ def _kept(records: Sequence[SnapshotRecord], retention: Retention, now: datetime
 def apply_prune(directory: Path, records: Sequence[SnapshotRecord]) -> None:
     """Delete snapshots in the order given, each archive before its record. What is gone already is no error.
 
-    :raises Conflict: ``latest`` points at one of them; nothing has been deleted.
+    :param directory: ``<clawfactory_root>/snapshots/<bot>``.
+    :raises Conflict: the bot is locked, or ``latest`` points at one of them; nothing has been deleted.
     :raises OSError: from the file system; those before are gone.
     """
+    check_unlocked(directory.parent.parent, directory.name)
     latest = _latest(directory)
     for record in records:
         if record.file_name == latest:

@@ -17,6 +17,7 @@ from typing import Any
 from .. import __version__
 from ..errors import Conflict, CoreError
 from ..files import sync_directory
+from . import swap as swap_steps
 from .basis import Basis, SnapshotPlan, SnapshotRequest, check_request, index_path
 from .capture import Limits
 from .digests import BLOCK_SIZE, KEY_SIZE
@@ -72,15 +73,17 @@ def apply_snapshot(request: SnapshotRequest, progress: Callable[[Progress], None
     """Make a snapshot. It is there completely, or not at all.
 
     :raises InvalidInput: a value of the request is refused.
-    :raises Conflict: the bot is locked, another snapshot of it is being made, or there is too little room.
+    :raises Conflict: the bot is locked, another snapshot of it is being made, a restore of it is being prepared or
+        swapped in, or there is too little room.
     :raises CoreError: it could not be made; earlier ones are as they were.
     """
     begun = time.monotonic()
     check_request(request)
     index = index_path(request)
     try:
-        with _locked(request) as lock:
+        with _locked(request) as lock, swap_steps.locked(request.state, shared=True):
             _sweep(request.directory, index)
+            swap_steps.sweep_checks(request.state, request.directory)
             with Basis(request) as basis:
                 record, outcome = _make(request, basis, index, lock, progress)
     except OSError as error:

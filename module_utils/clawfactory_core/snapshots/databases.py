@@ -32,9 +32,11 @@ the locks that SQLite has there.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from datetime import datetime, timezone
 from types import TracebackType
 
@@ -96,10 +98,19 @@ class LiveDatabase:
         self._page_size = 0
         self._pages = 0
         self._log: Log | None = None
+        self._following = math.inf
+        self._may_follow: Callable[[os.stat_result], bool] = lambda _: True
 
     @classmethod
     def open(
-        cls, directory_fd: int, name: str | bytes, *, patience: float = 5.0, max_bytes: int = MAX_BYTES
+        cls,
+        directory_fd: int,
+        name: str | bytes,
+        *,
+        patience: float = 5.0,
+        max_bytes: int = MAX_BYTES,
+        following: float = math.inf,
+        may_follow: Callable[[os.stat_result], bool] = lambda _: True,
     ) -> LiveDatabase:
         """Take the locks and find out what is committed: milliseconds, or 10 to 20 s per GB of a log nobody has open.
 
@@ -108,10 +119,13 @@ class LiveDatabase:
         :param directory_fd: directory that holds the database and the files beside it.
         :param patience: seconds to try for each lock.
         :param max_bytes: a larger database is refused.
+        :param following: seconds for a log that nobody has open.
+        :param may_follow: asked before that.
         :raises DatabaseBusy: a lock was not to be had. :raises DatabaseUnreadable: not as SQLite leaves it.
         :raises InvalidInput: ``name`` is not a plain name.
         """
         database = cls(check_name(name))
+        database._following, database._may_follow = following, may_follow
         try:
             database._begin(directory_fd, patience, max_bytes)
         except OSError as error:
@@ -245,7 +259,12 @@ class LiveDatabase:
             self._wal, self._log = wal, read_indexed(wal, index, os.fstat(wal).st_size)
 
     def _follow(self, wal: int | None) -> None:
-        log = None if wal is None else recover(wal, os.fstat(wal).st_size)
+        log = None
+        if wal is not None:
+            found = os.fstat(wal)
+            if found.st_size > WAL_HEADER and not self._may_follow(found):
+                raise DatabaseUnreadable(f"the log of {self.name!r} is that of another database, too")
+            log = recover(wal, found.st_size, time.monotonic() + self._following)
         if wal is not None and log is not None:
             if log.page_size != self._page_size:
                 raise DatabaseUnreadable(f"{self.name!r} has pages of {self._page_size} bytes, its log {log.page_size}")

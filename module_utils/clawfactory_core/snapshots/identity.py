@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import sqlite3
+import time
 from pathlib import Path
 
 from ..errors import CoreError
+from .worker import Confinement, Worker, wait
 
 #: Directories of older OpenClaws, and tables of state/openclaw.sqlite since (2026.9.6).
 _DIRECTORIES = ("identity", "devices")
 _DATABASE = Path("state") / "openclaw.sqlite"
 _TABLES = ("device_identities", "device_pairing_paired", "device_pairing_pending", "state_leases")
-_SECONDS = 120
-_MESSAGE_BYTES = 512
+_SECONDS = 60
+_GRACE = 10
+# Bytes by which the database, or its log, may grow while rows are deleted from it; and pages.
+_MORE = 1 << 30
+_MORE_PAGES = 1024
+_HEAP = 512 << 20
+_CALLBACK_EVERY = 100_000  # SQLite's virtual machine instructions
 
 
 def renew_identity(state: Path, uid: int, gid: int) -> None:
@@ -26,37 +34,28 @@ def renew_identity(state: Path, uid: int, gid: int) -> None:
     :param state: staged state that no bot uses.
     :raises CoreError: the identity could not be taken out; the state must not be used.
     """
-    heard, telling = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(heard)
-            if os.geteuid() == 0:
-                # Only root passes the directory above, and no link in the state leads out.
-                os.chroot(state)
-                os.chdir("/")
-                state = Path("/")
-                os.setgroups([])
-                os.setresgid(gid, gid, gid)
-                os.setresuid(uid, uid, uid)
-            # The database's triggers are the bot's, too.
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(_SECONDS)
-            _renew(state)
-            code = 0
-        except (OSError, sqlite3.Error, CoreError) as error:
-            os.write(telling, str(error).encode()[:_MESSAGE_BYTES])
-        finally:
-            os._exit(code)
-    os.close(telling)
-    with open(heard, "rb") as pipe:
-        reason = pipe.read(_MESSAGE_BYTES).decode(errors="replace")
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+    root = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # Locked into the state: only root passes the directory above, and no link in it leads out.
+        worker = Worker(lambda _: _renew_within_limits(), Confinement(root, uid, gid))
+        wait([worker], lambda _: None)
+    finally:
+        os.close(root)
+    if worker.failure is not None:
         raise CoreError(
-            f"the identity of the other bot could not be taken out of {state / _DATABASE}: {reason or 'unknown'}; "
+            f"the identity of the other bot could not be taken out of {state / _DATABASE}: {worker.failure.error}; "
             "verify the snapshot by content"
         )
+
+
+def _renew_within_limits() -> None:
+    # The database's triggers are the bot's, too. What SQLite does not interrupt ends with this process.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_SECONDS + _GRACE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    most = max((path.lstat().st_size for path in Path(_DATABASE.parent).glob(f"{_DATABASE.name}*")), default=0) + _MORE
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    _renew(Path("."))
 
 
 def _renew(state: Path) -> None:
@@ -73,7 +72,12 @@ def _renew(state: Path) -> None:
         return
     connection = sqlite3.connect(database, timeout=5)
     try:
-        connection.execute("PRAGMA trusted_schema=OFF")
+        end = time.monotonic() + _SECONDS
+        connection.set_progress_handler(lambda: time.monotonic() > end, _CALLBACK_EVERY)
+        for pragma in ("trusted_schema=OFF", "temp_store=MEMORY", "mmap_size=0", f"hard_heap_limit={_HEAP}"):
+            connection.execute(f"PRAGMA {pragma}")
+        pages = int(connection.execute("PRAGMA page_count").fetchone()[0])
+        connection.execute(f"PRAGMA max_page_count={pages + _MORE_PAGES}")
         # A private key must not stay behind in a page that is free.
         connection.execute("PRAGMA secure_delete=ON")
         known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

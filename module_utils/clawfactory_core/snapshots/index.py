@@ -26,6 +26,8 @@ PATCHED = 256 << 10
 SCHEMA = 1
 _HEADER = 4096
 _BUFFER = 1 << 18
+# ext4 has times until 2446, other file systems further ones; records have 64 bits.
+_MOST_NS = (1 << 63) - 1
 # Times of files are those of the last tick, and some file systems have coarse ones.
 _GRAIN_NS = 2 * 10**9
 # kind, database, mode, length of the name, number of blocks, size, size of the file, mtime, ctime, inode, size and
@@ -103,6 +105,11 @@ class IndexEntry:
             )
             + name
         )
+
+
+def bounded_ns(time_ns: int) -> int:
+    """A time as snapshots have it, 1677 to 2262: what lies beyond becomes the nearest, and is read again each time."""
+    return max(-_MOST_NS - 1, min(time_ns, _MOST_NS))
 
 
 class IndexWriter:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import Conflict, InvalidInput
+from ..locks import check_unlocked
 from ..names import check_bot_name
 
 #: Private and public key, as :func:`..adapters.age.make_key_pair`.
@@ -19,14 +20,23 @@ def make_key_file(path: Path, make_key_pair: KeyPairMaker) -> str:
     :returns: the recipient.
     :raises Conflict: one of the two files is there already; a key is never replaced.
     """
-    public = path.with_name(path.name + ".pub")
-    for found in (path, public):
-        if os.path.lexists(found):
-            raise Conflict(f"{found} exists, and a key is never replaced, snapshots depend on it; give another path")
+    public = check_new_key_file(path)
     identity, recipient = make_key_pair()
     write_new(path, f"# public key: {recipient}\n{identity}\n", 0o600)
     write_new(public, f"{recipient}\n", 0o644)
     return recipient
+
+
+def check_new_key_file(path: Path) -> Path:
+    """The file of the recipient that would stand beside a new private key.
+
+    :raises Conflict: one of the two files is there already.
+    """
+    public = path.with_name(path.name + ".pub")
+    for found in (path, public):
+        if os.path.lexists(found):
+            raise Conflict(f"{found} exists, and a key is never replaced, snapshots depend on it; give another path")
+    return public
 
 
 def write_new(path: Path, text: str, mode: int) -> None:
@@ -58,16 +68,11 @@ def rotate_key(root: Path, bot: str, make_key_pair: KeyPairMaker) -> tuple[str, 
     The next snapshot is a full one, because its recipient is another.
 
     :returns: recipients, before and now.
-    :raises InvalidInput: the bot has no private key on the machine.
+    :raises Conflict: the bot is locked.
+    :raises InvalidInput: it has no private key on the machine.
     """
-    check_bot_name(bot)
-    directory = root / "secrets" / bot
-    private, public, old = directory / "snapshot.key", directory / "snapshot.pub", directory / "snapshot.keys"
-    if not private.is_file() or not public.is_file():
-        raise InvalidInput(
-            f"{bot} has no private key in {directory}; with secrets_snapshot_key=control make a new pair with "
-            "playbooks/keygen.yml, set secrets_snapshot_recipient and run site.yml"
-        )
+    private, public = check_key(root, bot)
+    old = private.with_name("snapshot.keys")
     before = public.read_text(encoding="utf-8").strip()
     identity, recipient = make_key_pair()
     old.mkdir(mode=0o700, exist_ok=True)
@@ -78,6 +83,24 @@ def rotate_key(root: Path, bot: str, make_key_pair: KeyPairMaker) -> tuple[str, 
     _replace(private, f"# public key: {recipient}\n{identity}\n")
     _replace(public, f"{recipient}\n")
     return before, recipient
+
+
+def check_key(root: Path, bot: str) -> tuple[Path, Path]:
+    """Files of a bot's private key and recipient that may be rotated.
+
+    :raises Conflict: the bot is locked.
+    :raises InvalidInput: it has no private key on the machine.
+    """
+    check_bot_name(bot)
+    check_unlocked(root, bot)
+    directory = root / "secrets" / bot
+    private, public = directory / "snapshot.key", directory / "snapshot.pub"
+    if not private.is_file() or not public.is_file():
+        raise InvalidInput(
+            f"{bot} has no private key in {directory}; with secrets_snapshot_key=control make a new pair with "
+            "playbooks/keygen.yml, set secrets_snapshot_recipient and run site.yml"
+        )
+    return private, public
 
 
 def _replace(path: Path, text: str) -> None:

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Conflict
+from ..locks import check_unlocked
 from . import swap as swap_steps
 from .capture import Limits
 from .chains import chain_of, find, list_snapshots
+from .journal import Journal, write_journal
 from .progress import Meter, Progress
 from .records import SnapshotRecord
-from .swap import keep, put_back, recover, swap
+from .swap import is_swapped, keep, put_back, recover, swap
 from .tar_reader import ReadLimits
 from .tree_writer import remove_tree
 from .unpack import Target, Unpacked, unpack_chain
@@ -27,6 +29,7 @@ __all__ = [
     "RestorePlan",
     "RestoreRequest",
     "Staged",
+    "is_swapped",
     "keep",
     "plan_restore",
     "put_back",
@@ -116,10 +119,7 @@ def plan_restore(request: RestoreRequest) -> RestorePlan:
     :raises InvalidInput: there is no such snapshot.
     :raises BrokenChain: something that it builds upon is missing.
     """
-    if os.path.lexists(request.root / "locks" / request.bot):
-        raise Conflict(
-            f"{request.bot} is locked, {request.root / 'locks' / request.bot} says why; run 'clawfactory unlock' first"
-        )
+    check_unlocked(request.root, request.bot)
     records = list_snapshots(request.directory)
     chain = chain_of(records, find(records, request.name))
     return RestorePlan(tuple(chain), chain[-1].count, chain[-1].bytes, sum(link.size for link in chain))
@@ -138,13 +138,12 @@ def stage_restore(request: RestoreRequest, progress: Callable[[Progress], None] 
     with swap_steps.locked(request.state):
         if swap_steps.recover_locked(request.state) == "waiting":
             raise Conflict(
-                f"a restore of {request.bot} waits for the bot to start; keep it or put the old state back first"
+                f"a restore of {request.bot} was not finished: its new state is in place, the old beside it; decide "
+                f"first: ansible-playbook playbooks/restore.yml -l {request.bot} -e restore_decide=kept (or put_back)"
             )
         staging = swap_steps.staging_of(request.state, plan.record.id)
         unpacked = unpack_beside(request, plan.chain, staging, progress)
-        swap_steps.write_journal(
-            request.state, swap_steps.Journal("staged", plan.record.id, os.path.lexists(request.state))
-        )
+        write_journal(request.state, Journal("staged", plan.record.id, os.path.lexists(request.state)))
         return Staged(staging / "state", plan.record.id, unpacked)
 
 

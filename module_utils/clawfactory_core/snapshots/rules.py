@@ -75,7 +75,8 @@ class Rules:
     """The table, extended by an operator.
 
     :param exclude: further patterns.
-    :param include: patterns that win over both.
+    :param include: patterns that win over both. Those with ``/`` reach into directories that are left out, of which
+        only what they name is taken.
     :raises InvalidInput: a pattern is empty or has an empty component.
     """
 
@@ -86,12 +87,17 @@ class Rules:
         inside = [Rule(pattern, "", "") for pattern in include]
         self._in_by_name, _ = _compile(r for r in inside if "/" not in r.pattern)
         self._in_by_path, _ = _compile(r for r in inside if "/" in r.pattern)
+        above = [_above(rule.pattern) for rule in inside if "/" in rule.pattern]
+        self._above = re.compile(b"|".join(one for one in above if one) or b"(?!)", re.DOTALL).fullmatch
 
-    def reason(self, path: bytes, name: bytes) -> str:
+    def reason(self, path: bytes, name: bytes, above: str = "") -> str:
         """Why an entry is left out, empty if it is not.
 
         :param path: from the state directory; ``name`` is its last component.
+        :param above: why the directory that it is in is left out, but for what ``include`` names.
         """
+        if above:
+            return "" if self._in_by_name(name) or self._in_by_path(path) else above
         match = self._out_by_name(name)
         if match:
             reason = self._name_reasons[(match.lastindex or 1) - 1]
@@ -101,6 +107,10 @@ class Rules:
                 return ""
             reason = self._path_reasons[(match.lastindex or 1) - 1]
         return "" if self._in_by_name(name) or self._in_by_path(path) else reason
+
+    def leads_to_included(self, path: bytes) -> bool:
+        """Whether something below a directory may be taken by ``include`` although the directory is left out."""
+        return self._above(path) is not None
 
 
 def _compile(rules: Iterable[Rule]) -> tuple[Callable[[bytes], re.Match[bytes] | None], list[str]]:
@@ -120,6 +130,19 @@ def _expression(pattern: str) -> bytes:
     for component in components[:-1]:
         parts.append(b"(?:[^/]+/)*" if component == "**" else _component(component) + b"/")
     return b"".join(parts) + (b".+" if components[-1] == "**" else _component(components[-1]))
+
+
+def _above(pattern: str) -> bytes:
+    """An expression for the directories that lead to what a pattern matches."""
+    components = pattern.removeprefix("/").removesuffix("/").split("/")[:-1]
+    alternatives, before = [], b""
+    for component in components:
+        if component == "**":
+            alternatives.append(before + b".+")
+            break
+        alternatives.append(before + _component(component))
+        before = alternatives[-1] + b"/"
+    return b"|".join(alternatives)
 
 
 def _component(text: str) -> bytes:

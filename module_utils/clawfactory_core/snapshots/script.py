@@ -53,6 +53,36 @@ decode() {
     path=$target/${path%.}
 }
 
+# inside: refuses a $path that leads out of the target, through .. or through a link that an archive put there.
+inside() {
+    rest=${path#"$target"/}
+    case /$rest/ in
+    */../*) fail "$path leads out of $target; throw it away" ;;
+    esac
+    up=$target
+    while [ "${rest#*/}" != "$rest" ]; do
+        up=$up/${rest%%/*}
+        rest=${rest#*/}
+        [ ! -L "$up" ] || fail "$path lies below a link; throw $target away"
+    done
+}
+
+# members ARCHIVE: the names of its members, one a line, escaped as decode reads them
+members() {
+    {
+        age -d -i "$key" -- "$1" || : >"$work/failed"
+    } | {
+        zstd -dc || : >"$work/failed"
+    } | tar -t --quoting-style=escape -f - >"$work/members" || fail "tar cannot read $1; throw $target away"
+    [ ! -e "$work/failed" ] || fail "$1 cannot be decrypted to its end; throw $target away"
+    while IFS= read -r line; do
+        path=$target/$(printf '%b.' "$line")
+        path=${path%.}
+        path=${path%/}
+        inside
+    done <"$work/members"
+}
+
 # text FILE KEY: sets $text to the value of a key, a JSON string
 text() {
     text=$(cat -- "$1")
@@ -66,6 +96,7 @@ deletions() {
         case $line in
         'delete '*)
             decode "${line#delete }"
+            inside
             rm -rf -- "$path" || fail "cannot delete $path"
             ;;
         esac
@@ -76,6 +107,7 @@ patches() {
     while read -r verb number size mode mtime escaped; do
         [ "$verb" = patch ] || continue
         decode "$escaped"
+        inside
         [ -f "$path" ] && [ ! -L "$path" ] || fail "$path is not there to be patched"
         chmod u+w -- "$path"
         done=0
@@ -113,6 +145,7 @@ for snapshot; do
         text "$about/snapshot.json" parent_sha256
         [ "$text" = "$before" ] || fail "$snapshot does not build upon the archive before it; throw $target away"
         deletions
+        members "$snapshot"
     fi
     unpack "$snapshot" "$target"
     if [ -n "$before" ]; then

@@ -12,6 +12,7 @@ from ..errors import CoreError
 from .capture import Entry, LeaveOut, Limits, OpenFile, Walk, look, same_content
 from .databases import DatabaseBusy, DatabaseUnreadable, LiveDatabase, is_database
 from .digests import escape_path
+from .index import bounded_ns
 from .manifest import Notes
 
 #: Files up to this size are read into memory, and again if they changed meanwhile.
@@ -26,6 +27,8 @@ HEAD = 16
 # Seconds to wait for locks, for one database and for all of them.
 _PATIENCE = 5.0
 _ALL_PATIENCE = 20.0
+# Seconds to follow logs that nobody has open, all together.
+_ALL_FOLLOWING = 600.0
 _ATTEMPTS = 3
 _SIBLINGS = (b"-wal", b"-shm", b"-journal")
 
@@ -152,6 +155,9 @@ class Databases:
         self._held: dict[bytes, LiveDatabase] = {}
         self._count = 0
         self._patience = _ALL_PATIENCE
+        self._following = min(_ALL_FOLLOWING, limits.max_seconds / 4)
+        # Database by the log that was followed for it.
+        self._logs: dict[tuple[int, int], bytes] = {}
 
     def open_together(self, entry: Entry, walk: Walk) -> None:
         """In a first walk: open what is a database, so that all of them are as of nearly one moment."""
@@ -187,6 +193,10 @@ class Databases:
             except (DatabaseBusy, DatabaseUnreadable) as error:
                 self.give_up(entry, str(error))
                 return None
+        if known.companions and len(self._held) >= TOGETHER:
+            known.close()
+            self.give_up(entry, f"more than {TOGETHER} databases wait for their journals")
+            return None
         self.keep(entry, known.companions)
         return Live(known, file, functools.partial(self._release, entry))
 
@@ -237,10 +247,18 @@ class Databases:
         patience = min(_PATIENCE, self._patience)
         try:
             return LiveDatabase.open(
-                entry.directory, entry.name, patience=patience, max_bytes=self._limits.max_file_bytes
+                entry.directory,
+                entry.name,
+                patience=patience,
+                max_bytes=self._limits.max_file_bytes,
+                following=self._following,
+                # Hard links would have one long log followed as often as it has names.
+                may_follow=lambda log: self._logs.setdefault((log.st_dev, log.st_ino), entry.path) == entry.path,
             )
         finally:
-            self._patience = max(0.0, self._patience - (time.monotonic() - start))
+            took = time.monotonic() - start
+            self._patience = max(0.0, self._patience - took)
+            self._following = max(0.0, self._following - took)
 
 
 def log_stamp(entry: Entry) -> tuple[int, int] | None:
@@ -253,7 +271,7 @@ def log_stamp(entry: Entry) -> tuple[int, int] | None:
         pass
     try:
         found = look(entry.name + b"-wal", entry.directory)
-        stamp = (found.st_size, found.st_mtime_ns)
+        stamp = (found.st_size, bounded_ns(found.st_mtime_ns))
     except OSError:
         pass
     return stamp

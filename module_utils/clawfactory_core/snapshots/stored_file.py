@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .capture import Entry, LeaveOut, OpenFile
 from .databases import DatabaseUnreadable, is_database
 from .digests import BLOCK_SIZE, DIGEST_SIZE, Digester
-from .index import PATCHED, IndexEntry, IndexWriter, Parent
+from .index import PATCHED, IndexEntry, IndexWriter, Parent, bounded_ns
 from .manifest import Notes
 from .sources import HEAD, Databases, Held, Live, Source, Streamed, log_stamp
 from .tar_writer import TarWriter
@@ -259,9 +259,8 @@ class _Patch:
 def describe(path: bytes, kind: str, found: os.stat_result) -> IndexEntry:
     """An entry of the index from what lstat or fstat says."""
     size = found.st_size if kind == "f" else 0
-    return IndexEntry(
-        path, kind, stat.S_IMODE(found.st_mode), size, size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-    )
+    mtime_ns, ctime_ns = bounded_ns(found.st_mtime_ns), bounded_ns(found.st_ctime_ns)
+    return IndexEntry(path, kind, stat.S_IMODE(found.st_mode), size, size, mtime_ns, ctime_ns, found.st_ino)
 
 
 def differ(old: IndexEntry, new: IndexEntry) -> bool:

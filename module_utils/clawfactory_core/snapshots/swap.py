@@ -13,75 +13,89 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Conflict, InvalidInput
-from ..files import sync_directory, write_atomic
+from ..files import sync_directory
+from ..locks import check_unlocked
+from .journal import BEFORE, JOURNAL, Journal, read_journal, write_journal
 from .tree_writer import remove_tree
 
-JOURNAL = ".restore.json"
 STAGING = ".restore-"
 CHECKING = ".verify-"
-_BEFORE = ".state-before-"
 _DISCARD = ".discard-"
-_PHASES = ("staged", "swapping", "waiting", "keeping", "undoing")
-
-
-@dataclass(frozen=True)
-class Journal:
-    """How far a restore is.
-
-    :param phase: ``staged`` (the new state is complete, the old one untouched), ``swapping``, ``waiting`` (for the bot
-        to start), ``keeping`` or ``undoing``.
-    :param id: snapshot that is restored.
-    :param had_state: whether there was a state before.
-    """
-
-    phase: str
-    id: str
-    had_state: bool = True
+#: Seconds that a step waits for snapshots and verifications that read beside it.
+PATIENCE = 60.0
+_PAUSE = 0.2
+# Phases in which the old state is, or may be, beside the new one.
+_BETWEEN = ("swapping", "waiting", "undoing")
 
 
 @contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """Only one process at a time may restore, verify or clean up beside a state directory.
+def locked(state: Path, *, shared: bool = False, patience: float = 0.0) -> Iterator[None]:
+    """Only one process at a time may restore or clean up beside a state directory, and none while it is read.
+
+    :param shared: for snapshots and verifications, which do not disturb each other.
+    :param patience: seconds to wait.
 
     :raises Conflict: another does.
     :raises InvalidInput: the directory that the state lies in cannot be opened.
     """
+    busy = f"a restore, snapshot or verification beside {state} is running; wait until it ends"
+    with _locked_directory(state.parent, busy, shared=shared, patience=patience):
+        yield
+
+
+@contextmanager
+def checking(state: Path, snapshots: Path) -> Iterator[None]:
+    """What :func:`locked` is for verifications: they unpack beside the state, one of a bot at a time.
+
+    What a killed one left, of whatever snapshot, is removed.
+
+    :param snapshots: directory of the bot's snapshots.
+    """
+    busy = f"another verification of {snapshots} is running; wait until it ends"
+    with _locked_directory(snapshots, busy), locked(state, shared=True):
+        for left in state.parent.glob(f"{CHECKING}*"):
+            _remove(left)
+        yield
+
+
+def sweep_checks(state: Path, snapshots: Path) -> None:
+    """Remove what a killed verification left, unless one is at work."""
+    if not any(state.parent.glob(f"{CHECKING}*")):
+        return
     try:
-        descriptor = os.open(state.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with checking(state, snapshots):
+            pass
+    except Conflict:
+        # One is at work; what is there is its own, and the rest it has removed.
+        return
+
+
+@contextmanager
+def _locked_directory(path: Path, busy: str, *, shared: bool = False, patience: float = 0.0) -> Iterator[None]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidInput(f"{state.parent} cannot be opened: {error.strerror}; deploy the bot first") from error
+        raise InvalidInput(f"{path} cannot be opened: {error.strerror}; deploy the bot first") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(f"a restore or verification beside {state} is running; wait until it ends") from error
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= end:
+                    raise Conflict(busy) from error
+                time.sleep(_PAUSE)
         yield
     finally:
         os.close(descriptor)
-
-
-def read_journal(state: Path) -> Journal | None:
-    """The journal beside ``state``; ``None`` if there is none, or none that can be read."""
-    try:
-        raw = json.loads((state.parent / JOURNAL).read_bytes())
-        journal = Journal(raw["phase"], raw["id"], raw["had_state"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return journal if journal.phase in _PHASES and "/" not in str(journal.id) else None
-
-
-def write_journal(state: Path, journal: Journal) -> None:
-    """Write the journal; it is on disk when this returns."""
-    data = {"phase": journal.phase, "id": journal.id, "had_state": journal.had_state}
-    write_atomic(state.parent / JOURNAL, json.dumps(data).encode() + b"\n", mode=0o600)
 
 
 def swap(state: Path, staged: Path | None = None) -> Path:
@@ -89,9 +103,11 @@ def swap(state: Path, staged: Path | None = None) -> Path:
 
     :param staged: what must be staged there, if given: the path of :class:`.restore.Staged`.
     :returns: where the old state is until :func:`keep` or :func:`put_back`.
-    :raises Conflict: nothing is staged, another operation runs, or the state cannot be renamed; all is as it was.
+    :raises Conflict: nothing is staged, another operation runs, the bot is locked, or the state cannot be renamed; all
+        is as it was.
     """
-    with locked(state):
+    with locked(state, patience=PATIENCE):
+        check_unlocked(state.parents[2], state.parent.name)
         journal = read_journal(state)
         found = staging_of(state, journal.id) / "state" if journal and journal.phase == "staged" else None
         if journal is None or found is None or not found.is_dir() or staged not in (None, found):
@@ -122,7 +138,7 @@ def keep(state: Path) -> bool:
     :returns: whether a restore waited for this.
     :raises Conflict: the new state is gone.
     """
-    with locked(state):
+    with locked(state, patience=PATIENCE):
         journal = read_journal(state)
         if journal is None or journal.phase != "waiting":
             return False
@@ -139,39 +155,47 @@ def put_back(state: Path) -> bool:
 
     :returns: whether a restore waited for this.
     """
-    with locked(state):
+    # No need to wait for whoever holds the lock: the bot can start.
+    if not is_swapped(state):
+        return False
+    with locked(state, patience=PATIENCE):
         journal = read_journal(state)
-        if journal is None or journal.phase != "waiting":
+        if journal is None or journal.phase not in _BETWEEN:
             return False
         _undo(state, journal)
         return True
 
 
-def recover(state: Path, *, keep_staged: bool = False) -> str:
+def is_swapped(state: Path) -> bool:
+    """Whether there is anything for :func:`put_back` to do."""
+    journal = read_journal(state)
+    return journal is not None and journal.phase in _BETWEEN
+
+
+def recover(state: Path, *, keep_staged: bool = False, patience: float = 0.0) -> str:
     """Finish or undo what a crash left, and delete what it left lying around.
 
     :param keep_staged: leave a complete staged state for :func:`swap`; otherwise it is deleted.
+    :param patience: seconds to wait for who reads beside it.
     :returns: ``nothing`` was to be done, the restore was ``undone`` or ``finished``, it is still ``waiting`` for
         :func:`keep` or :func:`put_back`, or it is ``staged``.
     :raises Conflict: a restore is running.
     """
-    with locked(state):
+    with locked(state, patience=patience):
         return recover_locked(state, keep_staged=keep_staged)
 
 
 def recover_locked(state: Path, *, keep_staged: bool = False) -> str:
     """:func:`recover` for a caller that holds :func:`locked`."""
-    journal = read_journal(state)
-    if journal is None:
-        # It is on disk before the first rename; if it is lost all the same, the state that worked is the safe one.
-        befores = sorted(state.parent.glob(f"{_BEFORE}*"))
-        if len(befores) > 1:
-            raise Conflict(f"there are several old states, {befores[0]} and others; move away all but the right one")
-        journal = Journal("undoing", befores[0].name[len(_BEFORE) :]) if befores else None
+    journal = _journal(state)
     if journal is None:
         (state.parent / JOURNAL).unlink(missing_ok=True)
         return "undone" if _sweep(state) else "nothing"
     if state.is_dir():
+        if journal.phase == "swapping" and _swapped(state, journal):
+            # The bot may have worked with the new state since: not ours to throw away.
+            journal = Journal("waiting", journal.id, journal.had_state)
+            write_journal(state, journal)
         if journal.phase == "waiting":
             _sweep(state)
             return "waiting"
@@ -185,6 +209,33 @@ def recover_locked(state: Path, *, keep_staged: bool = False) -> str:
         return "staged"
     _undo(state, journal)
     return "undone"
+
+
+def moves_the_state(state: Path) -> bool:
+    """Whether :func:`recover` would put another state in the place of the one that stands there."""
+    journal = _journal(state)
+    if journal is None or journal.phase in ("staged", "waiting"):
+        return False
+    return not state.is_dir() or not (
+        journal.phase == "keeping" or (journal.phase == "swapping" and _swapped(state, journal))
+    )
+
+
+def _journal(state: Path) -> Journal | None:
+    journal = read_journal(state)
+    if journal is None:
+        # It is on disk before the first rename; if it is lost all the same, the state that worked is the safe one.
+        befores = sorted(state.parent.glob(f"{BEFORE}*"))
+        if len(befores) > 1:
+            raise Conflict(f"there are several old states, {befores[0]} and others; move away all but the right one")
+        journal = Journal("undoing", befores[0].name[len(BEFORE) :]) if befores else None
+    return journal
+
+
+def _swapped(state: Path, journal: Journal) -> bool:
+    """Whether both renames were done."""
+    before = os.path.lexists(_before(state, journal.id)) or not journal.had_state
+    return before and not (staging_of(state, journal.id) / "state").exists() and staging_of(state, journal.id).is_dir()
 
 
 def staging_of(state: Path, snapshot_id: str) -> Path:
@@ -215,7 +266,7 @@ def _sync(path: Path) -> None:
 
 
 def _before(state: Path, snapshot_id: str) -> Path:
-    return state.parent / f"{_BEFORE}{snapshot_id}"
+    return state.parent / f"{BEFORE}{snapshot_id}"
 
 
 def _undo(state: Path, journal: Journal) -> None:

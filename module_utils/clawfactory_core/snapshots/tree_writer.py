@@ -233,32 +233,33 @@ def remove_tree(parent: int, name: bytes) -> None:
             if not _is_directory(top, entry):
                 os.unlink(entry, dir_fd=top)
                 continue
-            for child in _subdirectories(top, entry):
-                while (moved := b".%d" % count) in taken:
-                    count += 1
-                taken.add(moved)
-                os.rename(os.path.join(entry, child), moved, src_dir_fd=top, dst_dir_fd=top)
-                waiting.append(moved)
+            # By its descriptor: a path of two components could lead through a link that is there by now.
+            opened = _open_directory(top, entry)
+            try:
+                for child in _subdirectories(opened):
+                    while (moved := b".%d" % count) in taken:
+                        count += 1
+                    taken.add(moved)
+                    os.rename(child, moved, src_dir_fd=opened, dst_dir_fd=top)
+                    waiting.append(moved)
+            finally:
+                os.close(opened)
             os.rmdir(entry, dir_fd=top)
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=parent)
 
 
-def _subdirectories(top: int, name: bytes) -> list[bytes]:
+def _subdirectories(descriptor: int) -> list[bytes]:
     """Remove everything but directories from a directory; the names of those."""
-    descriptor = _open_directory(top, name)
     found = []
-    try:
-        for entry in os.listdir(descriptor):
-            child = os.fsencode(entry)
-            if _is_directory(descriptor, child):
-                _own(descriptor, child)
-                found.append(child)
-            else:
-                os.unlink(child, dir_fd=descriptor)
-    finally:
-        os.close(descriptor)
+    for entry in os.listdir(descriptor):
+        child = os.fsencode(entry)
+        if _is_directory(descriptor, child):
+            _own(descriptor, child)
+            found.append(child)
+        else:
+            os.unlink(child, dir_fd=descriptor)
     return found
 
 

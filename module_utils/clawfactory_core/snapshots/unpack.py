@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import io
 import os
+import re
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -27,6 +28,8 @@ from .worker import Confinement, Report, Worker, wait
 
 _BUFFER = 1 << 20
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python has the name from 3.10 on some systems only
+_MAX_AGE_HEADER = 16 << 10
+_END_OF_HEADER = re.compile(rb"\n--- [A-Za-z0-9+/]{43}\n")
 _REPORT_EVERY = 8 << 20
 
 
@@ -175,6 +178,9 @@ def _feed(
     for link, writer in zip(chain, writers, strict=True):
         try:
             with open_archive(directory, link) as file:
+                # age looks for the end of its header anew with each piece: minutes for 200 kB.
+                if not _END_OF_HEADER.search(os.pread(file.fileno(), _MAX_AGE_HEADER, 0)):
+                    raise age.Damaged(f"it has no age header of at most {_MAX_AGE_HEADER} bytes")
                 source = _Hashed(file, done, report)
                 age.decrypt_stream(cast(BinaryIO, source), writer, identities)
                 while source.read(_BUFFER):

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
-from ..errors import CoreError, InvalidInput
+from ..errors import Conflict, CoreError, InvalidInput
+from ..locks import check_unlocked
 from . import swap as swap_steps
 from .capture import Limits
 from .chains import BrokenChain, chain_of, list_snapshots
@@ -83,7 +84,7 @@ def verify_snapshot(
     :param staging: directory that the state lies in; needed for ``content``: what is unpacked there is removed again.
     :param owner: if given, a success is noted in the record, which gets this owner.
     :raises InvalidInput: there is no key, or ``staging`` is missing.
-    :raises Conflict: a restore or verification runs beside ``staging``, or its disk is too full.
+    :raises Conflict: the bot is locked, a restore or verification runs beside ``staging``, or its disk is too full.
     """
     report = VerifyReport()
     try:
@@ -162,12 +163,12 @@ def _verify_content(
         directory.parent.parent, "", state, directory, chain[-1].id, tuple(identities), uid, gid, limits=limits
     )
     path = staging / f"{swap_steps.CHECKING}{chain[-1].id}"
-    with swap_steps.locked(state):
-        with contextlib.suppress(FileNotFoundError):
-            discard(path)
+    check_unlocked(directory.parent.parent, directory.name)
+    with swap_steps.checking(state, directory):
         try:
             unpacked = unpack_beside(request, chain, path, progress, checking=True)
-        except InvalidInput:
+        except (Conflict, InvalidInput):
+            # A full disk says nothing about the archive.
             raise
         except CoreError as error:
             report.broken = str(error)

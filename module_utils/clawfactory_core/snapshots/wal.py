@@ -6,9 +6,11 @@ sizes are bytes, pages and frames are counted from 1.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import sys
+import time
 from array import array
 from dataclasses import dataclass
 
@@ -24,6 +26,7 @@ INDEX_HEADER = 48
 MAX_FRAMES = 1 << 20
 #: Checksums are verified at 50 to 100 MB/s, so a log that nobody has open is followed no further than this.
 MAX_RECOVERED = 2 << 30
+_LOOK_EVERY = 64  # frames
 _MAGIC = 0x377F0682
 #: version, (unused), change counter, initialised, big-endian checksums, page size, last frame, pages, checksum of the
 #: last frame, salts (bytes as in the log), checksum of all before. In the machine's own byte order.
@@ -113,11 +116,12 @@ def read_indexed(descriptor: int, index: Index, size: int) -> Log:
     return _log(index.page_size, index.pages, header, newest)
 
 
-def recover(descriptor: int, size: int) -> Log | None:
+def recover(descriptor: int, size: int, deadline: float = math.inf) -> Log | None:
     """Follow a log without its index as ``walIndexRecover`` does: up to the last commit whose checksums are right.
 
+    :param deadline: by the monotonic clock.
     :returns: ``None`` if no transaction is in it.
-    :raises DatabaseUnreadable: of another version, or too large.
+    :raises DatabaseUnreadable: of another version, or too large to be followed in time.
     """
     header = read_at(descriptor, WAL_HEADER, 0)
     if size <= WAL_HEADER or len(header) < WAL_HEADER:
@@ -142,6 +146,8 @@ def recover(descriptor: int, size: int) -> Log | None:
             break
         if frame > MAX_FRAMES or frame * step > MAX_RECOVERED:
             raise DatabaseUnreadable("the log is too long to be followed; open the database once with SQLite")
+        if not frame % _LOOK_EVERY and time.monotonic() > deadline:
+            raise DatabaseUnreadable("the log takes too long to be followed; open the database once with SQLite")
         sums = checksum_page(data[FRAME_HEADER:], *checksum(data[:8], *sums, little=little), little=little)
         if sums != (first, second):
             break

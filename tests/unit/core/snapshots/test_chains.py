@@ -212,6 +212,15 @@ def test_whatever_is_pruned_the_rest_can_be_restored(lengths, numbers, verified)
         assert all(one.id != record.parent for one in going[:place])
 
 
+def test_of_a_locked_bot_nothing_is_pruned(tmp_path):
+    directory = tmp_path / "snapshots" / "bot1"
+    directory.mkdir(parents=True)
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "bot1").symlink_to("nowhere")
+    with pytest.raises(Conflict, match="unlock it first"):
+        apply_prune(directory, [])
+
+
 def test_pruning_deletes_archive_and_record(tmp_path):
     maker = Maker(tmp_path)
     full = maker.write(maker.full({}))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sqlite3
 import stat
@@ -17,10 +18,14 @@ from hypothesis import strategies as st
 
 from clawfactory_core.adapters.age import make_key_pair
 from clawfactory_core.errors import Conflict, InvalidInput
-from clawfactory_core.snapshots import index, storing
+from clawfactory_core.snapshots import create, index, sources, stored_file, storing, swap, tar_reader
+from clawfactory_core.snapshots.capture import Entry, Limits
 from clawfactory_core.snapshots.chains import list_snapshots
 from clawfactory_core.snapshots.create import apply_snapshot, plan_snapshot
+from clawfactory_core.snapshots.restore import RestoreRequest, stage_restore
 from clawfactory_core.snapshots.rules import Rules
+from clawfactory_core.snapshots.stored_file import describe
+from clawfactory_core.snapshots.tar_reader import ReadLimits
 from tests.support.snapshot_states import Archive, Bench, on_disk
 
 LARGE = 256 * 1024
@@ -340,6 +345,197 @@ def test_requests_that_cannot_be_met_are_refused(bench):
     with pytest.raises(Conflict, match="bot1 is locked"):
         plan_snapshot(bench.request())
     assert list(bench.snapshots.iterdir()) in ([], [bench.snapshots / ".lock"])
+
+
+def restored(bench: Bench, name: str = "latest", limits: ReadLimits | Limits | None = None) -> Path:
+    """What the real reader makes of it."""
+    request = RestoreRequest(
+        bench.base, "bot1", bench.state, bench.snapshots, name, (bench.identity,), 0, 0, limits=limits or ReadLimits()
+    )
+    return stage_restore(request).path
+
+
+FAR = (10**10, 2**36, -(2**33), 2**62)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link", "log"])
+def test_times_beyond_those_of_an_index_end_nothing(bench, monkeypatch, kind):
+    real, far = os.stat, 2**62 * 10**9 + 5
+
+    def moved(found):
+        return Moved(found, far)
+
+    class Moved:
+        def __init__(self, found, when):
+            self._found = found
+            self.st_mtime_ns = self.st_ctime_ns = when
+
+        def __getattr__(self, name):
+            return getattr(self._found, name)
+
+    entry = describe(b"x", {"file": "f", "directory": "d"}.get(kind, "l"), moved(real(bench.state)))
+    if kind == "log":
+        entry.mtime_ns = entry.ctime_ns = 0
+        (bench.state / "x").touch()
+        monkeypatch.setattr(sources, "look", lambda name, _: moved(real(bench.state / "x")))
+        entry.log = sources.log_stamp(Entry(b"y", b"y", 0, real(bench.state), "f")) or (0, far)
+    assert entry.pack()
+
+
+def test_files_of_other_centuries_are_stored_and_restored(bench):
+    for number, seconds in enumerate(FAR):
+        for path in (bench.state / f"file{number}", bench.state / f"directory{number}"):
+            path.write_text("x") if path.name.startswith("file") else path.mkdir()
+            with suppress(OSError, OverflowError):
+                os.utime(path, (seconds, seconds))
+    first = apply_snapshot(bench.request()).record
+    (bench.state / "more").touch()
+    second = apply_snapshot(bench.request()).record
+    assert (first.kind, second.kind) == ("full", "inc")
+    found = restored(bench)
+    assert sorted(os.listdir(found)) == sorted(os.listdir(bench.state))
+    assert abs(os.stat(found / "file0").st_mtime_ns) <= 1 << 63
+
+
+def test_no_more_names_than_a_reader_takes(bench):
+    """Names of which each byte is escaped: a state with many must not give what cannot be restored."""
+    for number in range(2000):
+        (bench.state / os.fsdecode(b"%06d" % number + b"\xff" * 240)).touch()
+    for number in range(20):
+        (bench.state / f"{number:06d}-link").symlink_to("\x01" * 2000)
+    done = apply_snapshot(bench.request(limits=Limits(max_text=300_000)))
+    assert 0 < done.record.count < 300
+    assert {item["reason"] for item in done.left_out} == {"beyond max_entries"}
+    assert len(bench.archive(done.record).own[b"manifest.json"]) < 1_900_000
+    assert len(os.listdir(restored(bench, limits=ReadLimits(max_document=1_900_000)))) == done.record.count
+
+
+def test_a_large_file_that_goes_on_changing_can_be_restored(bench, monkeypatch):
+    """It is in the archive up to four times, so that the tar is larger than the state may be."""
+    path = bench.state / "restless"
+    path.write_bytes(os.urandom(4 << 20))
+    monkeypatch.setattr(tar_reader, "_BESIDE_FILES", 1 << 20)
+    real = stored_file.StoredFile._store_once
+
+    def store(self, source):
+        real(self, source)
+        descriptor = os.open("restless", os.O_WRONLY, dir_fd=self._entry.directory)
+        os.pwrite(descriptor, os.urandom(4 << 20), 0)
+        os.close(descriptor)
+        return source.settled()
+
+    monkeypatch.setattr(stored_file.StoredFile, "_store_once", store)
+    limits = Limits(max_bytes=5 << 20)
+    done = apply_snapshot(bench.request(limits=limits))
+    assert done.warnings and done.record.size > 12 << 20
+    assert os.stat(restored(bench, limits=limits) / "restless").st_size == 4 << 20
+
+
+def test_what_is_included_is_taken_out_of_a_directory_that_is_left_out(bench):
+    for path in (
+        "installed/keep",
+        "installed/other/keep",
+        "workspace/node_modules/mine/a/b",
+        "workspace/node_modules/x/y",
+    ):
+        (bench.state / path).parent.mkdir(parents=True, exist_ok=True)
+        (bench.state / path).touch()
+    done = apply_snapshot(bench.request(include=("/installed/keep", "workspace/node_modules/mine")))
+    assert set(bench.restored(done.record)) == {
+        b"installed",
+        b"installed/keep",
+        b"workspace",
+        b"workspace/node_modules",
+        b"workspace/node_modules/mine",
+        b"workspace/node_modules/mine/a",
+        b"workspace/node_modules/mine/a/b",
+    }
+    assert {item["path"]: item["reason"] for item in done.left_out} == {
+        "installed/other": "installed software",
+        "workspace/node_modules/x": "installed software",
+    }
+
+
+def abandoned_log(path: Path) -> None:
+    """A database whose writer was killed, so that nobody has its log open."""
+    with closing(sqlite3.connect(path.with_name("made"))) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("CREATE TABLE t (a)")
+        connection.executemany("INSERT INTO t VALUES (?)", [("x" * 4000,)] * 300)
+        connection.commit()
+        shutil.copyfile(path.with_name("made"), path)
+        shutil.copyfile(path.with_name("made-wal"), f"{path}-wal")
+    path.with_name("made").unlink()
+
+
+def test_a_log_with_many_names_is_followed_once(bench):
+    abandoned_log(bench.state / "a.db")
+    for number in range(5):
+        shutil.copyfile(bench.state / "a.db", bench.state / f"b{number}.db")
+        os.link(bench.state / "a.db-wal", bench.state / f"b{number}.db-wal")
+    done = apply_snapshot(bench.request())
+    assert len([warning for warning in done.warnings if "that of another database" in warning]) == 5
+    assert [item["path"] for item in bench.archive(done.record).manifest["databases"]] == ["a.db"]
+
+
+def test_logs_are_followed_for_so_long_and_no_longer(bench, monkeypatch):
+    abandoned_log(bench.state / "a.db")
+    monkeypatch.setattr(sources, "_ALL_FOLLOWING", 0.0)
+    done = apply_snapshot(bench.request())
+    assert any("takes too long to be followed" in warning for warning in done.warnings)
+    assert {b"a.db", b"a.db-wal"} <= set(bench.restored(done.record))
+
+
+def test_hot_journals_do_not_use_up_the_descriptors(bench):
+    made = bench.base / "made.db"
+    with closing(sqlite3.connect(made)) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        connection.commit()
+    data, journal = made.read_bytes(), bytes.fromhex("d9d505f920a163d7") + bytes(504)
+    directory = bench.state
+    # Names between a database's and its journal's: all are held until those are stored.
+    for _ in range(2):
+        for number in range(100):
+            (directory / ("a" + "!" * number)).write_bytes(data)
+            (directory / ("a" + "!" * number + "-journal")).write_bytes(journal)
+        directory = directory / ("a" + "!" * 100)
+        directory.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        done = apply_snapshot(bench.request())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert not done.left_out
+    assert any("wait for their journals" in warning for warning in done.warnings)
+
+
+def test_no_restore_swaps_while_a_snapshot_is_made(bench, monkeypatch):
+    """Otherwise a walk through a state that goes away is published, with what was left of it."""
+    real = create._make
+
+    def make(*arguments, **options):
+        with pytest.raises(Conflict, match="is running"), swap.locked(bench.state):
+            pass
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(create, "_make", make)
+    apply_snapshot(bench.request())
+    with swap.locked(bench.state), pytest.raises(Conflict, match="a restore, snapshot or verification"):
+        apply_snapshot(bench.request())
+
+
+def test_plaintext_of_a_killed_verification_goes(bench):
+    left = bench.base / ".verify-old--2026-01-01T00-00-00Z" / "state"
+    left.mkdir(parents=True)
+    (left / "secret").write_text("plain")
+    with swap.checking(bench.state, bench.snapshots):
+        left.mkdir(parents=True)
+        apply_snapshot(bench.request())
+        assert left.exists()
+    apply_snapshot(bench.request())
+    assert not left.parent.exists()
 
 
 def test_the_owner_of_a_state_can_make_them_without_root(bench, tmp_path):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,8 +20,10 @@ from hypothesis import strategies as st
 
 from clawfactory_core.errors import CoreError
 from clawfactory_core.snapshots.chains import BrokenChain
+from clawfactory_core.snapshots.records import SnapshotRecord
 from clawfactory_core.snapshots.replay import Replay
 from clawfactory_core.snapshots.restore import stage_restore
+from clawfactory_core.snapshots.script import SCRIPT
 from clawfactory_core.snapshots.tar_reader import ReadLimits
 from clawfactory_core.snapshots.tree_writer import TreeWriter
 from tests.unit.core.snapshots.archive_maker import (
@@ -29,6 +34,7 @@ from tests.unit.core.snapshots.archive_maker import (
     Link,
     Maker,
     entry,
+    escape,
     expected,
     header,
     legacy_tar,
@@ -568,3 +574,75 @@ def test_any_flipped_byte_of_the_ciphertext_is_found(tmp_path_factory, place, va
 
 def test_entries_of_the_maker_are_those_of_the_format():
     assert entry(b"a b", Link(b"x\n")) == ["a\\0040b", "l", 0o777, Link().mtime_ns, 0, "x\\0012"]
+
+
+STANZAS = b"-> X25519 aaaa\nAAAA\n" * 20_000
+AGE_HEADERS = {
+    "without an end": b"age-encryption.org/v1\n" + STANZAS,
+    "with an end that does not end": b"age-encryption.org/v1\n-> X25519 aaaa\nAAAA\n--- " + b"A" * 400_000,
+    "with two ends": b"age-encryption.org/v1\n-> X25519 aaaa\nAAAA\n--- " + b"A" * 43 + b"\n" + STANZAS,
+    "with a long first stanza": b"age-encryption.org/v1\n-> " + b"a " * 200_000 + b"\n--- " + b"A" * 43 + b"\n",
+}
+
+
+@pytest.mark.parametrize("case", AGE_HEADERS)
+def test_a_header_of_age_does_not_keep_root_busy(machine, case):
+    machine.maker.write_encrypted(machine.maker.full(BASE), AGE_HEADERS[case])
+    begun = time.monotonic()
+    machine.refuses(".")
+    assert time.monotonic() - begun < 3
+
+
+def by_hand(machine: Machine, *archives: SnapshotRecord, shell: str = "sh") -> subprocess.CompletedProcess[str]:
+    """What somebody does who has nothing but age, zstd and tar."""
+    (machine.root / "restore.sh").write_bytes(SCRIPT)
+    (machine.root / "key").write_text(f"{machine.maker.identity}\n")
+    files = [str(machine.directory / archive.file_name) for archive in archives]
+    target = str(machine.root / "by-hand")
+    command = [shell, "restore.sh", "-i", "key", target, *files]
+    return subprocess.run(command, cwd=machine.root, check=False, capture_output=True, text=True, errors="replace")
+
+
+OUT = {
+    "a member below a link": ([], member(b"a/evil", File(b"evil"))),
+    "a member far below a link": ([], member(b"d/a/sub/evil", File(b"evil"))),
+    "a directory below a link": ([], member(b"a/evil", Directory())),
+    "a member below a link, with odd names": ([], member(b"odd \n\\ \xff/evil", File(b"evil"))),
+    "a deletion below a link": (["delete a/canary"], b""),
+    "a deletion of the way out": (["delete d/../../outside"], b""),
+    "a deletion of what is above": (["delete .."], b""),
+    "a patch below a link": ([f"patch 0 0 0644 1.000000000 {escape(b'a/canary')}"], b""),
+    "a patch of the way out": ([f"patch 0 0 0644 1.000000000 {escape(b'../outside/canary')}"], b""),
+}
+
+
+@pytest.mark.parametrize("shell", [shell for shell in ("sh", "bash", "busybox") if shutil.which(shell)])
+@pytest.mark.parametrize("case", OUT)
+def test_the_script_in_an_archive_writes_and_deletes_nothing_outside_its_target(machine, case, shell):
+    changes, members = OUT[case]
+    out = Link(os.fsencode(machine.root / "outside"))
+    tree = {b"a": out, b"d": Directory(), b"d/a": out, b"odd \n\\ \xff": out}
+    full = machine.maker.write(machine.maker.full(tree))
+    archive = machine.maker.inc(full, tree, tree)
+    archive.changes = "".join(f"{line}\n" for line in changes).encode()
+    archive.members.extend([members, *patch_members(0)] if "patch" in "".join(changes) else [members])
+    done = by_hand(machine, full, machine.maker.write(archive), shell=shell)
+    assert done.returncode == 1, done
+    assert "throw" in done.stderr
+    assert os.listdir(machine.root / "outside") == ["canary"]
+    assert (machine.root / "outside" / "canary").read_text() == "nobody touches this"
+
+
+def patch_members(number: int) -> list[bytes]:
+    name = b".clawfactory/patch/%d" % number
+    return [member(name + b".ranges", File(b"")), member(name + b".data", File(b""))]
+
+
+def test_the_script_restores_a_chain_with_odd_names(machine):
+    odd = b"odd \n\\ \xff"
+    before = {odd: Directory(), b"link": Link(b"odd"), odd + b"/old": File(b"old")}
+    after = {odd: Directory(), odd + b"/\t new": File(b"new"), b"link": Directory(), b"link/x": File(b"x")}
+    full = machine.maker.write(machine.maker.full(before))
+    done = by_hand(machine, full, machine.maker.write(machine.maker.inc(full, before, after)))
+    assert done.returncode == 0, done
+    assert set(read_tree(machine.root / "by-hand")) - {b"", b"."} == set(after)

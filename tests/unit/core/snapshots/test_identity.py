@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,62 @@ def test_a_trigger_that_never_ends_is_ended(state: Path, monkeypatch) -> None:
     connection.close()
     with pytest.raises(CoreError, match="could not be taken out"):
         renew_identity(state, UID, UID)
+
+
+def test_a_trigger_that_fills_the_disk_is_ended(state: Path) -> None:
+    database = state / "state" / "openclaw.sqlite"
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT randomblob(100000) FROM n"
+    with sqlite3.connect(database) as connection:
+        connection.execute(
+            f"CREATE TRIGGER t BEFORE DELETE ON device_identities BEGIN INSERT INTO task_runs {endless}; END"
+        )
+    connection.close()
+    own(state)
+    with pytest.raises(CoreError, match="full"):
+        renew_identity(state, UID, UID)
+    assert sum(path.stat().st_size for path in database.parent.iterdir()) < 32 << 20
+
+
+def test_a_trigger_that_fills_the_memory_is_ended(state: Path, monkeypatch) -> None:
+    monkeypatch.setattr(identity, "_HEAP", 16 << 20)
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n ORDER BY -x"
+    with sqlite3.connect(state / "state" / "openclaw.sqlite") as connection:
+        connection.execute(
+            f"CREATE TRIGGER t BEFORE DELETE ON device_identities BEGIN INSERT INTO task_runs {endless}; END"
+        )
+    connection.close()
+    own(state)
+    with pytest.raises(CoreError, match="more memory"):
+        renew_identity(state, UID, UID)
+
+
+def test_what_it_runs_ends_with_who_asked_for_it(state: Path) -> None:
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    with sqlite3.connect(state / "state" / "openclaw.sqlite") as connection:
+        connection.execute(f"CREATE TRIGGER t BEFORE DELETE ON device_identities BEGIN {endless}; END")
+    connection.close()
+    own(state)
+    asking = os.fork()
+    if asking == 0:
+        with contextlib.suppress(CoreError):
+            renew_identity(state, UID, UID)
+        os._exit(0)
+    children = Path(f"/proc/{asking}/task/{asking}/children")
+    deadline = time.monotonic() + 10
+    while not (found := children.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.kill(asking, signal.SIGKILL)
+    os.waitpid(asking, 0)
+    time.sleep(0.5)
+    assert found and not any(lives(int(child)) for child in found)
+
+
+def lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_twice_is_as_once(state: Path) -> None:

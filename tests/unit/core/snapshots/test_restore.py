@@ -144,7 +144,7 @@ def test_a_second_restore_waits_for_the_decision_on_the_first(machine):
     machine.maker.write(machine.maker.full(BASE))
     stage_restore(machine.request())
     swap(machine.state)
-    with machine.refused("keep it or put the old state back"):
+    with machine.refused("decide first: .*restore_decide=kept"):
         stage_restore(machine.request())
 
 

@@ -110,3 +110,25 @@ def test_empty_components_are_refused(pattern):
 def test_every_line_of_the_table_says_what_it_is_and_patterns_come_once():
     assert all(rule.reason and rule.text for rule in LEFT_OUT)
     assert len({rule.pattern for rule in LEFT_OUT}) == len(LEFT_OUT)
+
+
+DEEP = Rules(include=("installed/keep", "workspace/node_modules/mine", "agents/*/venv/**/x"))
+
+
+@pytest.mark.parametrize(
+    ("path", "leads"),
+    [
+        ("installed", True),
+        ("installed/keep", False),
+        ("installed/other", False),
+        ("workspace", True),
+        ("workspace/node_modules", True),
+        ("other/node_modules", False),
+        ("agents/main/venv", True),
+        ("agents/main/venv/a/b", True),
+        ("agents/main/other", False),
+    ],
+)
+def test_directories_that_lead_to_what_is_included(path, leads):
+    assert DEEP.leads_to_included(path.encode()) == leads
+    assert not Rules(include=("keep",)).leads_to_included(path.encode())

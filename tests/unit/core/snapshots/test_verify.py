@@ -8,7 +8,8 @@ import pytest
 from clawfactory_core.errors import Conflict, InvalidInput
 from clawfactory_core.snapshots import verify
 from clawfactory_core.snapshots.chains import find, list_snapshots
-from clawfactory_core.snapshots.swap import locked
+from clawfactory_core.snapshots.swap import checking, locked, sweep_checks
+from clawfactory_core.snapshots.tar_reader import ReadLimits
 from clawfactory_core.snapshots.verify import VerifyReport, verify_snapshot
 from tests.unit.core.snapshots.archive_maker import Directory, File, manifest
 from tests.unit.core.snapshots.restore_machine import BASE, Machine
@@ -252,6 +253,51 @@ def test_an_archive_of_the_original(machine):
     assert verified(machine, content=False).checks[0]["detail"] == "has no record to compare with"
     report = verified(machine)
     assert not report.ok and "old--2025" in report.broken
+
+
+def test_a_full_disk_says_nothing_about_an_archive(machine):
+    machine.maker.write(machine.maker.full(BASE))
+    with pytest.raises(Conflict, match="make room"):
+        verified(machine, limits=ReadLimits(min_free_bytes=1 << 62))
+    assert not list_snapshots(machine.directory)[0].verified
+
+
+def test_a_locked_bot_is_not_decrypted(machine):
+    machine.maker.write(machine.maker.full(BASE))
+    (machine.root / "locks" / "bot1").touch()
+    with pytest.raises(Conflict, match="unlock it first"):
+        verified(machine)
+    assert verified(machine, content=False).ok
+
+
+def test_one_verification_at_a_time_and_snapshots_beside_it(machine):
+    machine.maker.write(machine.maker.full(BASE))
+    with checking(machine.state, machine.directory):
+        with locked(machine.state, shared=True):
+            pass
+        with pytest.raises(Conflict, match="another verification"):
+            verified(machine)
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+def test_leftovers_of_another_snapshot_go_unless_somebody_is_at_work(machine, at_work):
+    machine.maker.write(machine.maker.full(BASE))
+    left = machine.state.parent / ".verify-old--2026-01-01T00-00-00Z"
+    (left / "state").mkdir(parents=True)
+    if at_work:
+        # In it from before the other one comes.
+        left.rename(machine.root / "aside")
+        with checking(machine.state, machine.directory):
+            (machine.root / "aside").rename(left)
+            sweep_checks(machine.state, machine.directory)
+            assert left.exists()
+        sweep_checks(machine.state, machine.directory)
+    else:
+        record = list_snapshots(machine.directory)[0]
+        assert verify_snapshot(
+            machine.directory, record, (machine.maker.identity,), content=True, staging=machine.state.parent
+        ).ok
+    assert os.listdir(machine.state.parent) == ["state"]
 
 
 def test_leftovers_of_one_that_was_killed_are_removed(machine):
