@@ -8,7 +8,9 @@ import sys
 
 from clawfactory_core.errors import CoreError
 
+from .agent import create_agent_app
 from .config import load_settings
+from .dependencies import get_app_services
 from .main import create_app
 from .serving import serve
 
@@ -19,7 +21,9 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per probe of the gateway says nothing
     try:
         settings = load_settings()
-        serve(create_app(settings), settings.socket)
+        operator = create_app(settings)
+        agent = create_agent_app(settings, get_app_services(operator))
+        serve(operator, settings.socket, agent, settings.agent_address)
     except CoreError as error:
         sys.stderr.write(f"controller: {error}\n")
         return os.EX_CONFIG

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -20,6 +21,8 @@ DEFAULT_SOCKET = Path("/run/operator/controller.sock")
 _ENV_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 
+_LOGIN = r"[A-Za-z0-9-]{1,39}(?:\[bot\])?"
+
 
 class SettingsError(InvalidInput):
     """The controller must not start with these settings. The text never contains the value of a secret."""
@@ -29,6 +32,13 @@ def _refuse_weak_token(secret: SecretStr) -> SecretStr:
     problem = token_problem(secret.get_secret_value())
     if problem:
         raise ValueError(problem)
+    return secret
+
+
+def _refuse_unprintable(secret: SecretStr) -> SecretStr:
+    value = secret.get_secret_value()
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be printable ASCII without blanks")
     return secret
 
 
@@ -44,6 +54,26 @@ def _require_absolute(path: Path) -> Path:
     return path
 
 
+def _require_one_address(value: str) -> str:
+    address, _, port = value.rpartition(":")
+    try:
+        parsed = ipaddress.IPv4Address(address)
+    except ValueError:
+        raise ValueError("must be an IPv4 address and a port, like 10.213.0.5:8090") from None
+    if parsed.is_unspecified:
+        # The controller is in two networks, and on one of them nothing may answer.
+        raise ValueError("must name one address of the controller, not all of them")
+    if not port.isdecimal() or not 0 < int(port[:6]) < 65536:
+        raise ValueError("must end in a port between 1 and 65535")
+    return value
+
+
+def _refuse_login_in_url(value: str) -> str:
+    if "@" in value.partition("://")[2].partition("/")[0]:
+        raise ValueError("must not hold a login; put the token into CONTROLLER_REMOTE_TOKEN")
+    return value
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_require_absolute)]
 Token = Annotated[SecretStr, AfterValidator(_refuse_weak_token)]
 
@@ -57,6 +87,10 @@ class Secrets(BaseModel):
     agent_token: Token = Field(alias="CONTROLLER_AGENT_TOKEN")
     webhook_secret: Token = Field(alias="CONTROLLER_WEBHOOK_SECRET")
     age_recipient: Annotated[str, AfterValidator(_require_age_recipient)] = Field(alias="CONTROLLER_AGE_RECIPIENT")
+    #: Of somebody else's making, so of any form. Empty where no remote is configured, or it wants no login.
+    remote_token: Annotated[SecretStr, AfterValidator(_refuse_unprintable)] = Field(
+        default=SecretStr(""), alias="CONTROLLER_REMOTE_TOKEN"
+    )
 
     @model_validator(mode="after")
     def _refuse_shared_tokens(self) -> Secrets:
@@ -79,8 +113,68 @@ class Settings(BaseSettings):
     #: The promoted tree; its ``.git`` names the approved commit.
     approved_dir: AbsolutePath
     socket: AbsolutePath = DEFAULT_SOCKET
+    #: ``address:port`` on the inside network, the one place where the bot reaches the controller.
+    agent_address: Annotated[str, AfterValidator(_require_one_address)]
+    #: Holds ``origin.git``, which is read-only here, and ``proposals.git``.
+    repositories_dir: AbsolutePath = Path("/srv/repositories")
+    #: What was promoted and denied; written by the host, read-only here.
+    promotion_dir: AbsolutePath = Path("/srv/promotion")
+    #: Where the host takes requests; see :mod:`controller_app.services.jobs`.
+    jobs_socket: AbsolutePath = Path("/run/jobs/jobs.sock")
+    #: By which the bot's secrets are recognised without being here.
+    fingerprints_file: AbsolutePath = Path("/run/secrets/fingerprints.json")
+
+    #: The one branch that is ever promoted.
+    branch: str = Field(default="main", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(?:[./][A-Za-z0-9_-]+)*$", max_length=100)
+    #: Repository that proposals are mirrored to; empty works offline. Over SSH nothing is mirrored.
+    remote_url: Annotated[str, AfterValidator(_refuse_login_in_url)] = Field(
+        default="",
+        pattern=r"^(?:(?:https?|ssh|git|file)://\S+|[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:\S+|/\S*)?$",
+        max_length=500,
+    )
+    #: User name that goes with ``CONTROLLER_REMOTE_TOKEN``; GitHub takes any.
+    remote_user: str = Field(default="x-access-token", pattern=r"^[A-Za-z0-9._@+-]{1,100}$")
+    #: ``owner/name``; empty accepts no webhook and opens no pull request.
+    github_repository: str = Field(default="", pattern=r"^(?:[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]{1,100})?$")
+    #: Logins whose merges are promoted, separated by commas; nobody's are when it is empty.
+    github_actors: str = Field(default="", pattern=rf"^(?:{_LOGIN}(?:,{_LOGIN})*)?$")
+    github_api_url: str = Field(
+        default="https://api.github.com", pattern=r"^https?://[A-Za-z0-9.:-]+(?:/[A-Za-z0-9./_-]*)?$"
+    )
+    #: The controller's way out; empty goes directly, which only tests do.
+    proxy_url: str = Field(default="", pattern=r"^(?:http://[A-Za-z0-9.-]+:[0-9]{1,5})?$")
+    #: Seconds between looks at the remote's branch; 0 waits for webhooks.
+    poll_seconds: int = Field(default=0, ge=0, le=86400)
+
+    #: Largest pack of one push, MiB.
+    push_max_mb: int = Field(default=16, ge=1, le=64)
+    pushes_per_hour: int = Field(default=30, ge=1, le=1000)
+    #: Seconds that one push or fetch may take.
+    push_seconds: int = Field(default=60, ge=5, le=600)
+    #: All proposals together, MiB; beyond it nothing more is accepted.
+    proposals_max_mb: int = Field(default=256, ge=1, le=10240)
     #: Label of the deployed image, shown beside the version of the code; empty when the role gives none.
     version: str = Field(default="", pattern=r"^[A-Za-z0-9._:+-]{0,128}$")
+
+    @property
+    def origin(self) -> Path:
+        """The repository that is the authority, or the host's copy of it."""
+        return self.repositories_dir / "origin.git"
+
+    @property
+    def proposals(self) -> Path:
+        """The repository that the bot pushes to."""
+        return self.repositories_dir / "proposals.git"
+
+    @property
+    def actors(self) -> frozenset[str]:
+        """GitHub logins on the allow-list, in lower case, because GitHub's are equal without regard to it."""
+        return frozenset(login.lower() for login in self.github_actors.split(",") if login)
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether proposals are pushed to the remote."""
+        return self.remote_url.startswith(("https://", "http://"))
 
 
 def load_settings() -> Settings:

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import Depends
+from fastapi import Depends, FastAPI
 from starlette.requests import Request
 from starlette.templating import Jinja2Templates
 
 from .config import Settings
 from .origin import is_same_origin
+from .services.jobs import JobsClient
+from .services.proposals import ProposalService
+from .services.remote import RemoteMirror
 from .services.session import SessionService, TooManyAttempts, WrongToken
 from .services.status import StatusService
+from .services.webhook import WebhookService
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -26,6 +30,11 @@ class Services:
     sessions: SessionService
     status: StatusService
     templates: Jinja2Templates
+    jobs: JobsClient
+    proposals: ProposalService
+    webhook: WebhookService
+    #: ``None`` where nothing is mirrored.
+    mirror: RemoteMirror | None
 
 
 class NotAuthenticated(Exception):
@@ -68,10 +77,15 @@ class LinkRefused(Exception):
         super().__init__(str(cause))
 
 
+def get_app_services(app: FastAPI) -> Services:
+    """Return the services of the operator's application."""
+    services: Services = app.state.services
+    return services
+
+
 def get_services(request: Request) -> Services:
     """Return the services of the application that handles ``request``."""
-    services: Services = request.app.state.services
-    return services
+    return get_app_services(request.app)
 
 
 def get_session_service(request: Request) -> SessionService:
@@ -84,8 +98,26 @@ def get_status_service(request: Request) -> StatusService:
     return get_services(request).status
 
 
+def get_jobs(request: Request) -> JobsClient:
+    """Return what asks the machine."""
+    return get_services(request).jobs
+
+
+def get_proposal_service(request: Request) -> ProposalService:
+    """Return the proposal service."""
+    return get_services(request).proposals
+
+
+def get_webhook_service(request: Request) -> WebhookService:
+    """Return what judges webhooks."""
+    return get_services(request).webhook
+
+
 SessionServiceDep = Annotated[SessionService, Depends(get_session_service)]
 StatusServiceDep = Annotated[StatusService, Depends(get_status_service)]
+JobsDep = Annotated[JobsClient, Depends(get_jobs)]
+ProposalServiceDep = Annotated[ProposalService, Depends(get_proposal_service)]
+WebhookServiceDep = Annotated[WebhookService, Depends(get_webhook_service)]
 
 
 def get_client_address(request: Request) -> str:

@@ -13,26 +13,35 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from clawfactory_core.errors import Conflict, CoreError, InvalidInput
+from clawfactory_core.jobs.protocol import Refusal
 
 from .dependencies import ForeignOrigin, LinkRedeemed, LinkRefused, LoginRequired, NotAuthenticated, get_services
 from .middleware.security_headers import SECURITY_HEADERS
 from .schemas.problem import Problem, ProblemField
+from .services.proposals import UnknownProposal
 from .services.session import TooManyAttempts, WrongToken
 from .web import login_page, set_session_cookie
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Register every handler on ``app``."""
-    app.add_exception_handler(HTTPException, _handle_http_exception)
-    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    """Register every handler of the operator's application on ``app``."""
+    add_problem_handlers(app)
     app.add_exception_handler(NotAuthenticated, _handle_not_authenticated)
     app.add_exception_handler(WrongToken, _handle_not_authenticated)
-    app.add_exception_handler(TooManyAttempts, _handle_too_many_attempts)
     app.add_exception_handler(ForeignOrigin, _handle_foreign_origin)
     app.add_exception_handler(LoginRequired, _handle_login_required)
     app.add_exception_handler(LinkRedeemed, _handle_link_redeemed)
     app.add_exception_handler(LinkRefused, _handle_link_refused)
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Register on ``app`` what both applications answer with problem documents."""
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(TooManyAttempts, _handle_too_many_attempts)
     app.add_exception_handler(CoreError, _handle_core_error)
+    app.add_exception_handler(Refusal, _handle_refusal)
+    app.add_exception_handler(UnknownProposal, _handle_unknown)
     app.add_exception_handler(Exception, _handle_unexpected)
 
 
@@ -98,6 +107,17 @@ async def _handle_core_error(request: Request, error: Exception) -> Response:
     if isinstance(error, InvalidInput):
         return problem_response(400, str(error))
     return problem_response(409 if isinstance(error, Conflict) else 500, str(error))
+
+
+async def _handle_refusal(request: Request, error: Exception) -> Response:
+    # The machine speaks in statuses of its own making; what is none of HTTP's is its failure.
+    error = cast(Refusal, error)
+    known = 400 <= error.status < 600 and error.status in set(HTTPStatus)
+    return problem_response(error.status if known else 502, f"{error.title}: {error.detail}")
+
+
+async def _handle_unknown(request: Request, error: Exception) -> Response:
+    return problem_response(404, str(error))
 
 
 async def _handle_unexpected(request: Request, error: Exception) -> Response:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 from fastapi import Depends, FastAPI
@@ -22,11 +23,20 @@ from .middleware.access_log import AccessLogMiddleware
 from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.forwarded import ForwardedHeadersMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
-from .routers import health, pages, session, status
+from .routers import health, jobs, pages, promotion, session, status, webhook
+from .services.background import running
 from .services.gateway import GatewayProbe, make_gateway_client
+from .services.git_remote import GitRemote
+from .services.github import GitHub, make_github_client
+from .services.jobs import JobsClient
+from .services.polling import Poller
+from .services.proposals import ProposalService
+from .services.remote import RemoteMirror
 from .services.session import SessionService
 from .services.status import StatusService
 from .services.throttle import LoginThrottle
+from .services.webhook import LARGEST_BODY as LARGEST_WEBHOOK
+from .services.webhook import WebhookService
 from .static_files import RevalidatedStaticFiles
 
 _HERE = Path(__file__).resolve().parent
@@ -36,19 +46,28 @@ def create_app(
     settings: Settings,
     *,
     gateway_transport: httpx.AsyncBaseTransport | None = None,
+    github_transport: httpx.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """Build the controller of one bot.
 
     :param settings: what the controller is told.
     :param gateway_transport: replaces the network to the gateway, in tests.
+    :param github_transport: replaces the network to GitHub, in tests.
     :param clock: wall clock in seconds since the epoch.
     """
     gateway_client = make_gateway_client(gateway_transport)
+    github_client = make_github_client(
+        settings.github_api_url,
+        token=settings.secrets.remote_token.get_secret_value(),
+        proxy=settings.proxy_url,
+        transport=github_transport,
+    )
+    services = _make_services(settings, GatewayProbe(gateway_client, settings.gateway_url), github_client, clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with gateway_client:
+        async with gateway_client, github_client, running(_background(settings, services)):
             yield
 
     app = FastAPI(
@@ -66,19 +85,66 @@ def create_app(
             Middleware(AccessLogMiddleware),
             Middleware(SecurityHeadersMiddleware),
             Middleware(ForwardedHeadersMiddleware),
-            Middleware(BodyLimitMiddleware),
+            Middleware(BodyLimitMiddleware, larger={"/webhook/github": LARGEST_WEBHOOK}),
         ],
     )
-    app.state.services = _make_services(settings, GatewayProbe(gateway_client, settings.gateway_url), clock)
+    app.state.services = services
     add_exception_handlers(app)
     app.include_router(health.router)
-    for module in (status, session, pages):
+    app.include_router(webhook.router)  # no browser's doing: the signature says where it comes from
+    for module in (status, session, pages, promotion, jobs):
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
     return app
 
 
-def _make_services(settings: Settings, gateway: GatewayProbe, clock: Callable[[], float]) -> Services:
+def _background(settings: Settings, services: Services) -> dict[str, Coroutine[Any, Any, None]]:
+    """What runs beside the answers, by name."""
+    wanted: dict[str, Coroutine[Any, Any, None]] = {}
+    if services.mirror is not None:
+        wanted["mirror"] = services.mirror.run()
+    if settings.mirrors and settings.poll_seconds:
+        poller = Poller(
+            remote=_git_remote(settings),
+            branch=settings.branch,
+            approved_dir=settings.approved_dir,
+            promotion=settings.promotion_dir,
+            jobs=services.jobs,
+            seconds=settings.poll_seconds,
+        )
+        wanted["polling"] = poller.run()
+    return wanted
+
+
+def _git_remote(settings: Settings) -> GitRemote:
+    return GitRemote(
+        url=settings.remote_url,
+        user=settings.remote_user,
+        token=settings.secrets.remote_token.get_secret_value(),
+        proxy=settings.proxy_url,
+        directory=settings.proposals,
+    )
+
+
+def _make_mirror(settings: Settings, proposals: ProposalService, client: httpx.AsyncClient) -> RemoteMirror | None:
+    if not settings.mirrors:
+        return None
+    repository = settings.github_repository
+    github = GitHub(client, repository=repository, branch=settings.branch) if repository else None
+    return RemoteMirror(bot=settings.bot, proposals=proposals, remote=_git_remote(settings), github=github)
+
+
+def _make_services(
+    settings: Settings, gateway: GatewayProbe, github_client: httpx.AsyncClient, clock: Callable[[], float]
+) -> Services:
+    jobs = JobsClient(settings.jobs_socket)
+    proposals = ProposalService(
+        origin=settings.origin,
+        proposals=settings.proposals,
+        promotion=settings.promotion_dir,
+        remote=_git_remote(settings) if settings.mirrors else None,
+        branch=settings.branch,
+    )
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=select_autoescape(),
@@ -98,8 +164,19 @@ def _make_services(settings: Settings, gateway: GatewayProbe, clock: Callable[[]
             bot=settings.bot,
             build=settings.version,
             approved_dir=settings.approved_dir,
+            promotion_dir=settings.promotion_dir,
             gateway=gateway,
             clock=clock,
         ),
         templates=Jinja2Templates(env=environment),
+        jobs=jobs,
+        proposals=proposals,
+        webhook=WebhookService(
+            secret=settings.secrets.webhook_secret.get_secret_value(),
+            repository=settings.github_repository,
+            branch=settings.branch,
+            actors=settings.actors,
+            jobs=jobs,
+        ),
+        mirror=_make_mirror(settings, proposals, github_client),
     )

@@ -1,59 +1,128 @@
-"""Serves the application on the unix socket that the proxy shares."""
+"""Serves the operator's application on the unix socket that the proxy shares, and the bot's on the inside network."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
 import signal
 import socket
 import stat
-import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from clawfactory_core.errors import Conflict
+from clawfactory_core.errors import Conflict, CoreError
 
 SOCKET_MODE = 0o660
 _STOP_SECONDS = 5
 _PROBE_SECONDS = 1.0
+#: Of the bot, all together.
+_AGENT_CONNECTIONS = 32
+#: Until a new connection has to have sent a request's head.
+_SILENCE_SECONDS = 15.0
 
 _logger = logging.getLogger(__name__)
 
 
-def serve(app: FastAPI, path: Path) -> None:
-    """Serve ``app`` on ``path`` until SIGTERM or SIGINT, then remove the socket.
+def serve(operator: FastAPI, path: Path, agent: FastAPI, address: str) -> None:
+    """Serve both applications until SIGTERM or SIGINT, then remove the socket.
 
-    :raises Conflict: the path cannot be used; see :func:`bind_operator_socket`.
+    :param operator: served on the unix socket ``path`` that only the proxy shares.
+    :param agent: served on ``address`` (``IPv4:port``) of the inside network, where the bot is.
+    :raises Conflict: path or address cannot be used.
+    :raises CoreError: a server ended by itself.
     """
-    listener = bind_operator_socket(path)
+    on_address = bind_agent_address(address)
+    on_path = bind_operator_socket(path)
     identity = path.stat().st_ino
-    _logger.info("listening on %s", path)
-    config = uvicorn.Config(
-        app,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,  # it would log query strings
-        proxy_headers=False,  # the application reads them itself, strictly
-        server_header=False,
-        timeout_graceful_shutdown=_STOP_SECONDS,
-    )
-    # The server raises the signal that stopped it once more; by default that would end us before the cleanup below.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit_quietly)
+    _logger.info("listening on %s, for the bot on %s", path, address)
+    operators = _Server(_config(operator, lifespan="on"))
+    agents = _Server(_config(agent, lifespan="off", http=BoundedProtocol, limit_concurrency=_AGENT_CONNECTIONS))
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        asyncio.run(_serve_all([(operators, on_path), (agents, on_address)]))
     finally:
         if path.exists() and path.stat().st_ino == identity:
             path.unlink()
 
 
-def _exit_quietly(number: int, frame: FrameType | None) -> None:
-    sys.exit(0)
+async def _serve_all(pairs: list[tuple[_Server, socket.socket]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tasks = [asyncio.create_task(server.serve(sockets=[listener])) for server, listener in pairs]
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
+    for server, _ in pairs:
+        server.should_exit = True
+    waiting.cancel()
+    await asyncio.gather(*tasks)
+    if not stop.is_set():
+        # One without the other would be half a controller; the container is started anew.
+        raise CoreError("a server of the controller ended by itself; the lines before this one say why")
+
+
+def _config(app: FastAPI, **settings: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        ws="none",
+        log_config=None,
+        access_log=False,  # it would log query strings
+        proxy_headers=False,  # the application reads them itself, strictly
+        server_header=False,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+        **settings,
+    )
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to whoever started it, because there are two."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture nothing."""
+        yield
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP for a client that may be hostile: what it leaves open must not use up what the operator's server needs."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the parent has it
+        """Close a connection that is one too many, or that says nothing."""
+        super().connection_made(transport)
+        if len(self.connections) > _AGENT_CONNECTIONS:
+            transport.abort()
+            return
+        self.loop.call_later(_SILENCE_SECONDS, self._end_silence)
+
+    def _end_silence(self) -> None:
+        if self.conn.their_state is h11.IDLE:
+            self.transport.abort()
+
+
+def bind_agent_address(address: str) -> socket.socket:
+    """Bind one address for the bot.
+
+    :param address: ``IPv4:port``.
+    :raises Conflict: it is not ours, or another process has the port.
+    """
+    host, _, port = address.rpartition(":")
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, int(port)))
+    except OSError as error:
+        listener.close()
+        raise Conflict(f"cannot bind CONTROLLER_AGENT_ADDRESS {address}: {error.strerror or error}") from error
+    return listener
 
 
 def bind_operator_socket(path: Path) -> socket.socket:

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "module_utils"))
 
-from clawfactory_core import allocation, container, machines, status
+from clawfactory_core import allocation, container, endpoints, machines, status
 from clawfactory_core.errors import CoreError
 from clawfactory_core.machine import check_ports_free, refuse_bot
 
@@ -93,19 +93,6 @@ def _wanted_ports(bot: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     return ports
 
 
-def workspace_mounts(entries: list[dict[str, str]], approved: str, workspace: str) -> list[dict[str, Any]]:
-    """Read-only binds of the approved workspace's top-level entries over the live workspace."""
-    return [
-        {
-            "source": f"{approved}/workspace/{entry['name']}",
-            "target": f"{workspace}/{entry['name']}",
-            "type": "bind",
-            "read_only": True,
-        }
-        for entry in entries
-    ]
-
-
 def rendered_is_current(files: list[Mapping[str, Any]], rendered: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the machine has every file exactly so, by what ``clawfactory_machine_info`` saw of it.
 
@@ -141,6 +128,24 @@ def is_current(wanted: Mapping[str, Any], engine: Mapping[str, Any], name: str) 
     return container.is_current(wanted, engine["containers"].get(name), engine["images"])
 
 
+def services_of(urls: list[str]) -> dict[str, list[Any]]:
+    """What an egress has to let through for these URLs.
+
+    :returns: ``hosts`` for the plain allow-list, ``endpoints`` ``{host, port, private}`` for the rest.
+    """
+    hosts, others = [], []
+    for url in urls:
+        try:
+            found = endpoints.parse_url(url)
+        except ValueError as error:
+            raise AnsibleFilterError(f"{url}: {error}") from None
+        if found.ordinary:
+            hosts.append(found.host)
+        else:
+            others.append({"host": found.host, "port": found.port, "private": found.kind != "public"})
+    return {"hosts": hosts, "endpoints": others}
+
+
 def status_facts(bots: list[str], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Status of each bot, also of those whose machine did not answer."""
     return [dict(hostvars[bot].get("bot_status") or status.unreachable(bot)) for bot in bots]
@@ -159,11 +164,12 @@ class FilterModule:
         return {
             "clawfactory_image_reference": image_reference,
             "clawfactory_place": place,
-            "clawfactory_workspace_mounts": workspace_mounts,
+            "clawfactory_workspace_mounts": container.entry_mounts,
             "clawfactory_missing_networks": missing_networks,
             "clawfactory_rendered_is_current": rendered_is_current,
             "clawfactory_image": image_with_reference,
             "clawfactory_mates": machines.mates,
+            "clawfactory_services": services_of,
             "clawfactory_status": status.bot_status,
             "clawfactory_status_facts": status_facts,
             "clawfactory_status_table": status_table,

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: clawfactory_repository
-short_description: Make a bot's repository and its approved checkout where they do not exist
+short_description: Make a bot's repositories and its approved checkout where they do not exist
 description:
-  - Offline, a bare repository made from the template is the authority; with a remote, that is cloned.
+  - A bare repository on the machine is the authority, made from the template or copied from the remote.
+  - Beside it comes one for the bot's proposals, C(proposals.git).
   - An existing checkout is never moved; that is promotion.
 options:
   bot:
@@ -15,7 +16,7 @@ options:
     type: str
     required: true
   origin:
-    description: Bare repository of a bot without a remote.
+    description: Bare repository that is the authority.
     type: path
     required: true
   approved:
@@ -30,8 +31,20 @@ options:
     description: URL of the bot's repository; empty works offline.
     type: str
     default: ""
+  branch:
+    description: Branch of the remote that is the authority.
+    type: str
+    default: main
+  remote_user:
+    description: User name at the remote, unless it is in the URL.
+    type: str
+    default: ""
+  login_file:
+    description: Env file on the machine whose C(CONTROLLER_REMOTE_TOKEN) is the password, unless it is in the URL.
+    type: path
+    default: /dev/null
   owner:
-    description: User and group id that the repository belongs to.
+    description: User and group id that the repositories belong to.
     type: int
     required: true
 attributes:
@@ -70,6 +83,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core import repository
 from ansible.module_utils.clawfactory_core.errors import CoreError
 from ansible.module_utils.clawfactory_core.machine import commit
+from ansible.module_utils.clawfactory_core.secrets import read_env
 from ansible.module_utils.clawfactory_core.workspace import workspace_entries
 
 
@@ -80,6 +94,9 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "approved": {"type": "path", "required": True},
         "template": {"type": "str", "default": ""},
         "remote": {"type": "str", "default": "", "no_log": True},  # may hold a login
+        "branch": {"type": "str", "default": "main"},
+        "remote_user": {"type": "str", "default": ""},
+        "login_file": {"type": "path", "default": "/dev/null"},
         "owner": {"type": "int", "required": True},
     }
 
@@ -106,10 +123,13 @@ def make(module: AnsibleModule, approved: Path, template: Path) -> bool:
         template=template,
         remote=options["remote"],
         owner=options["owner"],
+        branch=options["branch"],
+        user=options["remote_user"],
+        token=read_env(Path(options["login_file"])).get("CONTROLLER_REMOTE_TOKEN", ""),
     )
     plan = repository.plan_repository(request)
     if plan.changed and not module.check_mode:
-        if plan.make_origin:
+        if plan.needs_template:
             unpack(options["template"], template)
         repository.apply_repository(plan)
     return plan.changed

@@ -1,8 +1,4 @@
-"""Reads which commit is approved, from the files of the repository alone.
-
-Running git here would need a git binary in the image and an exception from its ownership check, because the tree
-belongs to another uid; and it would obey configuration found in the repository.
-"""
+"""Reads which commit is approved, from the repository's files alone: without a process, obeying no setting of it."""
 
 from __future__ import annotations
 
@@ -40,7 +36,7 @@ def read_approved_commit(directory: Path) -> ApprovedCommit:
         if match is None or ".." in head:
             return ApprovedCommit(None, None, f"{git_dir}/HEAD names neither a commit nor a branch")
         reference, branch = match.groups()
-        commit = _resolve(git_dir, reference)
+        commit = read_ref(git_dir, reference)
     except (FileNotFoundError, NotADirectoryError):
         return ApprovedCommit(None, None, f"there is no Git repository at {directory}")
     except OSError as error:
@@ -49,7 +45,12 @@ def read_approved_commit(directory: Path) -> ApprovedCommit:
     return ApprovedCommit(commit=commit, branch=branch, reason=reason)
 
 
-def _resolve(git_dir: Path, reference: str) -> str | None:
+def read_ref(git_dir: Path, reference: str) -> str | None:
+    """Commit that ``reference`` of the repository ``git_dir`` is at, ``None`` if there is no such reference.
+
+    :param reference: full name, which the caller has checked: it becomes part of a path.
+    :raises OSError: a file of the repository cannot be read.
+    """
     try:
         loose = _read(git_dir / reference)
     except FileNotFoundError:

@@ -11,8 +11,8 @@ import clawfactory_core
 
 from ..schemas.health import Health
 from ..schemas.status import ApprovedStatus, GatewayStatus, Status
-from .approved import read_approved_commit
 from .gateway import GatewayProbe
+from .history import read_live_commit
 
 
 class StatusService:
@@ -21,16 +21,25 @@ class StatusService:
     :param bot: name of the bot.
     :param build: label of the deployed image, or an empty string.
     :param approved_dir: the promoted tree.
+    :param promotion_dir: what was promoted since this container started.
     :param gateway: asks the gateway.
     :param clock: wall clock in seconds since the epoch.
     """
 
     def __init__(
-        self, *, bot: str, build: str, approved_dir: Path, gateway: GatewayProbe, clock: Callable[[], float]
+        self,
+        *,
+        bot: str,
+        build: str,
+        approved_dir: Path,
+        promotion_dir: Path,
+        gateway: GatewayProbe,
+        clock: Callable[[], float],
     ) -> None:
         self._bot = bot
         self._build = build
         self._approved_dir = approved_dir
+        self._promotion_dir = promotion_dir
         self._gateway = gateway
         self._clock = clock
 
@@ -41,7 +50,7 @@ class StatusService:
     async def read_status(self) -> Status:
         """Look at the gateway and the approved tree now; takes two seconds at most."""
         gateway, approved = await asyncio.gather(
-            self._gateway.check(), asyncio.to_thread(read_approved_commit, self._approved_dir)
+            self._gateway.check(), asyncio.to_thread(read_live_commit, self._approved_dir, self._promotion_dir)
         )
         return Status(
             bot=self._bot,

@@ -248,6 +248,7 @@ def _paths(root: Path, bot: str) -> dict[str, str]:
         "state": repos / "state",
         "config": repos / "config",
         "origin": repos / "origin.git",
+        "proposals": repos / "proposals.git",
         "secrets": root / "secrets" / bot,
         "runtime_secrets": root / "secrets" / bot / "run",
         "egress": root / "egress" / bot,
@@ -258,6 +259,9 @@ def _paths(root: Path, bot: str) -> dict[str, str]:
         "broker_controller": root / "run" / bot / "broker-controller",
         "audit": root / "audit" / bot,
         "snapshots": root / "snapshots" / bot,
+        "promotion": root / "promotion" / bot,
+        "jobs": root / "jobs" / bot,
+        "jobs_socket": root / "run" / bot / "jobs",
         "lock": root / "locks" / bot,
     }
     return {key: str(path) for key, path in paths.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -37,3 +37,21 @@ def is_current(container: Mapping[str, Any], live: Mapping[str, Any] | None, ima
         and live["nano_cpus"] == round(float(container["cpus"]) * 10**9)
         and live["pids_limit"] == int(container["pids"])
     )
+
+
+def entry_mounts(entries: Iterable[Mapping[str, str]], approved: str, workspace: str) -> list[dict[str, Any]]:
+    """Read-only binds of the approved workspace's top-level entries over the live workspace.
+
+    :param entries: as :func:`.workspace.workspace_entries` gives them.
+    :param approved: checkout on the machine.
+    :param workspace: the live workspace's path in the container.
+    """
+    return [
+        {
+            "source": f"{approved}/workspace/{entry['name']}",
+            "target": f"{workspace}/{entry['name']}",
+            "type": "bind",
+            "read_only": True,
+        }
+        for entry in entries
+    ]

@@ -26,8 +26,11 @@ def machine_specs(root: Path, pool: str, bots: Mapping[str, Mapping[str, Any]]) 
     :param bots: entries of ``allocations.json``.
     """
     # Below root, not root's own parents: 0755 so that containers' users reach their files through bind mounts only.
-    public = ("", "bot_repos", "snapshots", "egress", "proxy", "broker", "run", "locks", "build", "firewall", "disk")
-    private = ("audit", "secrets")
+    public = (
+        "", "bot_repos", "snapshots", "promotion", "egress", "proxy", "broker", "run", "locks", "build", "firewall",
+        "disk",
+    )  # fmt: skip
+    private = ("audit", "secrets", "jobs")
     firewall = [
         {"bridges": _bridges(describe(root, bot, pool, entry)), "host_ports": entry.get("host_ports", [])}
         for bot, entry in sorted(bots.items())
@@ -62,6 +65,12 @@ def bot_specs(bot: Mapping[str, Any]) -> list[FileSpec]:
         FileSpec(paths["broker_controller"], state="directory", owner=broker, group=controller, mode=0o2750),
         _directory(paths["audit"], 0o700, broker),
         _directory(paths["snapshots"], 0o700, controller),
+        # What is decided about the bot: only the machine writes it, the controller shows it.
+        FileSpec(paths["promotion"], state="directory", owner=0, group=controller, mode=0o750),
+        FileSpec(paths["promotion"] / "denied", state="directory", owner=0, group=controller, mode=0o750),
+        _directory(paths["jobs"], 0o700),
+        # The machine makes the socket, the controller alone may connect to it.
+        FileSpec(paths["jobs_socket"], state="directory", owner=0, group=controller, mode=0o2750),
     ]
 
 

@@ -29,7 +29,8 @@ SYSTEMS = ("debian", "ubuntu")
 ARCHITECTURES = ("x86_64", "aarch64")
 LOCAL_CA = Path("/usr/local/share/ca-certificates")
 FIREWALL_TABLE = "clawfactory"
-DISK_WATCH_PID = Path("/run/clawfactory-disk-watch.pid")
+#: Programs of ours that run on the machine itself, as ``clawfactory-<name>``.
+SERVICES = ("disk-watch", "jobs")
 
 
 def describe_machine(
@@ -65,7 +66,7 @@ def describe_machine(
         "units": enabled_units(),
         "rendered": rendered_files(root),
         "disk": describe_disk(root),
-        "disk_watch": {"digest": _first_line(root / "lib" / ".digest"), "running": _process_lives(DISK_WATCH_PID)},
+        "services": {"digest": _first_line(root / "lib" / ".digest"), "running": running_services(Path("/run"))},
         "firewall_bridges": firewall_bridges(),
         "listening": listening_ports(),
         "public_addresses": public_addresses(),
@@ -188,6 +189,7 @@ def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
 
 _RENDERED = (
     "egress/*/*.conf", "proxy/*/*.conf", "broker/*/broker.json", "bot_repos/*/config/openclaw.json", "snapshots/*.json",
+    "promotion/*/settings.json", "promotion/*/gateway.json",
 )  # fmt: skip
 _RENDERED_ELSEWHERE = ("systemd/system/clawfactory-snapshot-*", "cron.d/clawfactory-snapshot-*")
 
@@ -218,10 +220,10 @@ def describe_disk(root: Path) -> dict[str, Any]:
     }
 
 
-def _process_lives(pidfile: Path) -> bool:
-    """Whether the process of a pid file runs, where no init system says so."""
-    pid = _first_line(pidfile)
-    return pid.isdigit() and Path("/proc", pid).is_dir()
+def running_services(directory: Path) -> list[str]:
+    """Our own services whose process of the pid file runs, where no init system says so."""
+    pids = {name: _first_line(directory / f"clawfactory-{name}.pid") for name in SERVICES}
+    return [name for name, pid in pids.items() if pid.isdigit() and Path("/proc", pid).is_dir()]
 
 
 def enabled_units() -> list[str]:
@@ -230,11 +232,15 @@ def enabled_units() -> list[str]:
 
 
 def approved(checkout: Path) -> dict[str, Any]:
-    """Commit and workspace entries of an approved checkout; ``error`` says why it cannot be bound."""
+    """Commit and workspace entries of an approved checkout; ``error`` says why it cannot be bound, ``complete`` whether
+    the bot's repositories stand beside it.
+    """
+    complete = all((checkout.with_name(name) / "HEAD").exists() for name in ("origin.git", "proposals.git"))
+    found = {"commit": commit(checkout), "entries": [], "error": "", "complete": complete}
     try:
-        return {"commit": commit(checkout), "entries": workspace_entries(checkout), "error": ""}
+        return {**found, "entries": workspace_entries(checkout)}
     except CoreError as error:
-        return {"commit": commit(checkout), "entries": [], "error": str(error)}
+        return {**found, "error": str(error)}
 
 
 def commit(repository: Path) -> str:

@@ -7,6 +7,7 @@ value into a return value, a message or a diff.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import secrets as random_source
@@ -18,15 +19,22 @@ from pathlib import Path
 from . import names
 from .errors import InvalidInput
 from .files import FileSpec, FilesPlan, apply_files, plan_files
+from .promotion.secret_rules import kept_key, make_fingerprints
 from .tokens import token_problem
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 # In the registry a name begins with the bot's, and that may begin with a digit.
 _LINE_NAME = re.compile(r"[A-Z0-9][A-Z0-9_]*")
+_FINGERPRINTS, _PRIVATE = "fingerprints.json", "snapshot.key"
 _AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 
 #: Makes an age key pair: ``(identity, recipient)``; see ``adapters.age``.
 KeyPairMaker = Callable[[], tuple[str, str]]
+
+#: Names that the controller alone may have, such as that of the remote repository's token.
+CONTROLLER_PREFIX = "CONTROLLER_"
+#: Stands in ``controller.env`` with the secrets, but is none.
+_PUBLIC = "CONTROLLER_AGE_RECIPIENT"
 
 #: Tokens that ClawFactory makes itself: name in the inventory -> (name in the gateway's file, in the controller's).
 TOKENS: dict[str, tuple[str | None, str | None]] = {
@@ -78,6 +86,7 @@ def generations(root: Path, bot: str) -> dict[str, str]:
     """When each runtime copy was last written (nanoseconds): a container made before that has to be made anew."""
     run = root / "secrets" / bot / "run"
     found = {name: run / f"{name}.env" for name in ("gateway", "controller")}
+    found["fingerprints"] = run / _FINGERPRINTS
     return {name: str(path.stat().st_mtime_ns) if path.exists() else "" for name, path in found.items()}
 
 
@@ -134,12 +143,22 @@ def plan_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> Secret
     if len(tokens) != len(TOKENS):
         # The bot holds two of them: a shared one would open the operator's door.
         raise InvalidInput(f"{request.bot}: two of {', '.join(TOKENS)} are the same; give each its own in secrets_env")
-    gateway.update({key: value for key, value in request.values.items() if value and key not in TOKENS})
+    for key, value in request.values.items():
+        if value and key not in TOKENS:
+            (controller if key.startswith(CONTROLLER_PREFIX) else gateway)[key] = value
     key_files, recipient, new_key = _snapshot_key(request, directory, make_key_pair)
     if new_key:
         generated.append("snapshot.key")
-    controller["CONTROLLER_AGE_RECIPIENT"] = recipient
-    specs = _specs(request, directory, gateway, controller) + key_files + _registry(request, gateway, controller)
+    controller[_PUBLIC] = recipient
+    private = next((spec.content for spec in key_files if spec.path.name == _PRIVATE), "") or _text(
+        directory / _PRIVATE
+    )
+    specs = [
+        *_specs(request, directory, gateway, controller),
+        *key_files,
+        *_registry(request, gateway, controller),
+        _fingerprints(directory, request.controller_uid, gateway, controller, private),
+    ]
     return SecretsPlan(plan_files(specs), generated, sorted(key for key, value in gateway.items() if value), recipient)
 
 
@@ -168,10 +187,14 @@ def rotate_gateway_token(root: Path, bot: str, uid: int) -> None:
             raise InvalidInput(f"{bot} has no gateway token on this machine; run: ansible-playbook site.yml -l {bot}")
         token = {name: random_source.token_hex(16)}
         registry[names.env_prefix(bot) + name] = token[name]
+        controller = read_env(directory / "controller.env")
+        fingerprints = directory / "run" / _FINGERPRINTS
+        reader = fingerprints.stat().st_uid if fingerprints.exists() else 0
         specs = [
             _root_file(directory / "gateway.env", format_env({**held, **token})),
             _runtime_file(directory / "run" / "gateway.env", {**runtime, **token}, uid),
             _root_file(root / "secrets" / "tokens.env", format_env(registry)),
+            _fingerprints(directory, reader, {**held, **token}, controller, _text(directory / _PRIVATE)),
         ]
         apply_files(plan_files(specs))
 
@@ -204,7 +227,7 @@ def _snapshot_key(
     request: SecretsRequest, directory: Path, make_key_pair: KeyPairMaker
 ) -> tuple[list[FileSpec], str, bool]:
     public = directory / "snapshot.pub"
-    private = directory / "snapshot.key"
+    private = directory / _PRIVATE
     if request.snapshot_key == "control":
         if not _AGE_RECIPIENT.fullmatch(request.snapshot_recipient):
             raise InvalidInput(
@@ -264,6 +287,21 @@ def _specs(
 def _runtime_file(path: Path, values: Mapping[str, str], uid: int) -> FileSpec:
     """The copy that a container's own user can read; bound into it, so that no secret is in ``docker inspect``."""
     return FileSpec(path, content=format_env(values), owner=uid, group=uid, mode=0o400, secret=True)
+
+
+def _fingerprints(
+    directory: Path, uid: int, gateway: Mapping[str, str], controller: Mapping[str, str], private: str
+) -> FileSpec:
+    """By which the controller recognises in a push what it must not see: the same secrets give the same file."""
+    path = directory / "run" / _FINGERPRINTS
+    values = [*gateway.values(), *(value for key, value in controller.items() if key != _PUBLIC)]
+    values += [line for line in private.splitlines() if line and not line.startswith("#")]
+    data = make_fingerprints(values, kept_key(path))
+    return FileSpec(path, content=json.dumps(data) + "\n", owner=uid, group=uid, mode=0o400, secret=True)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def _registry(request: SecretsRequest, gateway: Mapping[str, str], controller: Mapping[str, str]) -> list[FileSpec]:

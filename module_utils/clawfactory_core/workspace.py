@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from .errors import InvalidInput
+from .promotion.tree_rules import WORKSPACE, workspace_name_problem
 
 
 def workspace_entries(approved: Path) -> list[dict[str, str]]:
@@ -15,7 +16,7 @@ def workspace_entries(approved: Path) -> list[dict[str, str]]:
     :returns: ``[{"name": …, "kind": "file"|"directory"}]``, sorted.
     :raises InvalidInput: an entry is a link or a special file (Docker would follow it on the host), or is badly named.
     """
-    workspace = approved / "workspace"
+    workspace = approved / WORKSPACE
     if workspace.is_symlink() or (workspace.exists() and not workspace.is_dir()):
         raise InvalidInput(f"{workspace} is not a directory; correct the bot's repository")
     entries = []
@@ -25,7 +26,8 @@ def workspace_entries(approved: Path) -> list[dict[str, str]]:
             raise InvalidInput(
                 f"{entry.path!r} is a link or special file; a bot's workspace holds files and directories"
             )
-        if not entry.name.isprintable() or set(entry.name) & set(":,\\\"'"):
-            raise InvalidInput(f"{entry.path!r} has a character in its name that Docker mounts cannot carry; rename it")
+        problem = workspace_name_problem(entry.name)
+        if problem:
+            raise InvalidInput(f"{entry.path!r} {problem}")
         entries.append({"name": entry.name, "kind": "directory" if stat.S_ISDIR(mode) else "file"})
     return entries

@@ -95,6 +95,24 @@ def apply_snapshot(request: SnapshotRequest, progress: Callable[[Progress], None
     )
 
 
+def snapshot_is_being_made(directory: Path) -> bool:
+    """Whether a snapshot is being made now.
+
+    :param directory: where the bot's snapshots are.
+    """
+    try:
+        descriptor = os.open(directory / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextlib.contextmanager
 def _locked(request: SnapshotRequest) -> Iterator[int]:
     """Hold the lock of the bot's snapshots. :raises Conflict: another one holds it."""

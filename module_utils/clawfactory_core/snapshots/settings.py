@@ -35,6 +35,7 @@ class SnapshotSettings:
     :param max_mb: MiB of a snapshot's files.
     :param max_file_mb: MiB of one file.
     :param max_minutes: minutes a snapshot may take.
+    :param agent_per_hour: snapshots that the bot itself may ask for in an hour.
     """
 
     controller_uid: int
@@ -50,6 +51,7 @@ class SnapshotSettings:
     max_mb: int
     max_file_mb: int
     max_minutes: int
+    agent_per_hour: int
 
     @property
     def limits(self) -> Limits:
@@ -94,6 +96,7 @@ def _parse(found: dict[str, Any]) -> SnapshotSettings:
     }
     keep = Retention(**{field.name: int(found["keep"][field.name]) for field in fields(Retention)})
     known = {*values, "keep"}
+    found = {"agent_per_hour": 4, **found}  # what the role wrote before bots could ask has none
     values |= {field.name: int(found[field.name]) for field in fields(SnapshotSettings) if field.name not in known}
     return SnapshotSettings(keep=keep, **values)
 

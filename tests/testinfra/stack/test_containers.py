@@ -47,8 +47,13 @@ def mounts(bot: str, part: str, entries: list[str]) -> set[tuple[str, str, bool]
         return {
             (f"{root}/run/{bot}/operator", "/run/operator", True),
             (f"{repos}/approved", "/srv/approved", False),
+            (f"{repos}/origin.git", "/srv/repositories/origin.git", False),
+            (f"{repos}/proposals.git", "/srv/repositories/proposals.git", True),
+            (f"{root}/promotion/{bot}", "/srv/promotion", False),
+            (f"{root}/run/{bot}/jobs", "/run/jobs", False),
             (f"{root}/run/{bot}/broker-controller", "/run/broker", False),
             (f"{root}/secrets/{bot}/run/controller.env", "/run/secrets/controller.env", False),
+            (f"{root}/secrets/{bot}/run/fingerprints.json", "/run/secrets/fingerprints.json", False),
         }
     if part == "proxy":
         return {

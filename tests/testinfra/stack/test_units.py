@@ -7,6 +7,8 @@ from testinfra.host import Host
 
 # CAP_DAC_READ_SEARCH alone: the watcher reads every bot's files and writes none.
 READ_EVERYTHING = f"{1 << 2:016x}"
+# CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID: jobs become the bot's or its controller's user, and write for them.
+BECOME_ANYBODY = f"{1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7:016x}"
 
 
 def test_machine_has_no_failed_unit(machine: Host) -> None:
@@ -14,24 +16,35 @@ def test_machine_has_no_failed_unit(machine: Host) -> None:
     assert machine.check_output("systemctl is-system-running") == "running"
 
 
-@pytest.mark.parametrize("unit", ["docker", "clawfactory-firewall", "clawfactory-disk-watch"])
+@pytest.mark.parametrize("unit", ["docker", "clawfactory-firewall", "clawfactory-disk-watch", "clawfactory-jobs"])
 def test_unit_starts_at_boot(machine: Host, unit: str) -> None:
     assert machine.service(unit).is_enabled
 
 
-@pytest.mark.parametrize("unit", ["docker", "clawfactory-disk-watch"])
+@pytest.mark.parametrize("unit", ["docker", "clawfactory-disk-watch", "clawfactory-jobs"])
 def test_service_runs_and_has_not_crashed(machine: Host, unit: str) -> None:
     service = machine.service(unit)
     assert service.is_running
     assert service.systemd_properties["NRestarts"] == "0"
 
 
-def test_disk_watcher_is_confined(machine: Host) -> None:
-    pid = machine.service("clawfactory-disk-watch").systemd_properties["MainPID"]
+def assert_confined(machine: Host, unit: str, capabilities: str) -> str:
+    pid: str = machine.service(unit).systemd_properties["MainPID"]
     status = machine.file(f"/proc/{pid}/status").content_string
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert {fields[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {READ_EVERYTHING}
+    assert {fields[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {capabilities}
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    return pid
+
+
+def test_jobs_service_is_confined(machine: Host) -> None:
+    pid = assert_confined(machine, "clawfactory-jobs", BECOME_ANYBODY)
+    writable = machine.run("nsenter --target %s --mount touch /etc/probe", pid)
+    assert "Read-only file system" in writable.stderr
+
+
+def test_disk_watcher_is_confined(machine: Host) -> None:
+    pid = assert_confined(machine, "clawfactory-disk-watch", READ_EVERYTHING)
     assert machine.check_output("nsenter --target %s --net ip -brief address", pid).split()[0] == "lo"
     writable = machine.run("nsenter --target %s --mount touch /srv/clawfactory/probe", pid)
     assert "Read-only file system" in writable.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from controller_app.config import Secrets, Settings
 from controller_app.main import create_app
+from tests.support.jobs_server import JobsServer
 
 SECRETS = {
     "CONTROLLER_TOKEN": "5f2a9c0e7b1d48f6a3c9e0b7d2f41868",
@@ -101,13 +102,25 @@ def approved_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(approved_dir: Path, tmp_path: Path) -> Settings:
+def jobs(tmp_path: Path) -> Iterator[JobsServer]:
+    """The machine, which does what it is asked for in no time."""
+    with JobsServer(tmp_path / "jobs.sock") as server:
+        yield server
+
+
+@pytest.fixture
+def settings(approved_dir: Path, tmp_path: Path, jobs: JobsServer) -> Settings:
     return Settings(
         secrets=Secrets.model_validate(SECRETS),
         bot="bot1",
         gateway_url="http://gateway.test:18789",
         approved_dir=approved_dir,
         socket=tmp_path / "controller.sock",
+        agent_address="127.0.0.1:8090",
+        repositories_dir=tmp_path / "repositories",
+        promotion_dir=tmp_path / "promotion",
+        jobs_socket=jobs.path,
+        fingerprints_file=tmp_path / "fingerprints.json",
         version="sha256-4d1f0a9c",
     )
 

@@ -34,6 +34,7 @@ def secrets_file(tmp_path, secret_values, monkeypatch) -> Path:
     monkeypatch.setenv("CONTROLLER_BOT", "bot1")
     monkeypatch.setenv("CONTROLLER_GATEWAY_URL", "http://10.213.0.3:18789")
     monkeypatch.setenv("CONTROLLER_APPROVED_DIR", "/srv/approved")
+    monkeypatch.setenv("CONTROLLER_AGENT_ADDRESS", "10.213.0.5:8090")
     return path
 
 
@@ -108,6 +109,24 @@ def test_secret_in_the_environment_is_refused(secrets_file, secret_values, monke
         ("CONTROLLER_APPROVED_DIR", ""),
         ("CONTROLLER_SOCKET", ""),
         ("CONTROLLER_VERSION", "two words"),
+        ("CONTROLLER_AGENT_ADDRESS", "0.0.0.0:8090"),
+        ("CONTROLLER_AGENT_ADDRESS", "localhost:8090"),
+        ("CONTROLLER_AGENT_ADDRESS", "10.213.0.5"),
+        ("CONTROLLER_AGENT_ADDRESS", "10.213.0.5:65536"),
+        ("CONTROLLER_AGENT_ADDRESS", "10.213.0.5:0"),
+        ("CONTROLLER_BRANCH", "../main"),
+        ("CONTROLLER_BRANCH", "main.lock/"),
+        ("CONTROLLER_REMOTE_URL", "https://user:password@example.org/bot1.git"),
+        ("CONTROLLER_REMOTE_URL", "--upload-pack=x"),
+        ("CONTROLLER_REMOTE_URL", "ext::sh -c x"),
+        ("CONTROLLER_GITHUB_REPOSITORY", "bot1"),
+        ("CONTROLLER_GITHUB_REPOSITORY", "a/../b"),
+        ("CONTROLLER_GITHUB_ACTORS", "alice,"),
+        ("CONTROLLER_GITHUB_ACTORS", "alice, bob"),
+        ("CONTROLLER_PROXY_URL", "https://10.213.0.34:3128"),
+        ("CONTROLLER_POLL_SECONDS", "-1"),
+        ("CONTROLLER_PUSH_MAX_MB", "0"),
+        ("CONTROLLER_PUSHES_PER_HOUR", "many"),
     ],
 )
 def test_malformed_variable_is_refused_with_name_and_value(secrets_file, monkeypatch, name, value):
@@ -115,6 +134,37 @@ def test_malformed_variable_is_refused_with_name_and_value(secrets_file, monkeyp
     with pytest.raises(SettingsError) as refusal:
         load_settings()
     assert f"{name}={value!r} " in str(refusal.value)
+
+
+def test_actors_are_compared_without_regard_to_case(secrets_file, monkeypatch):
+    assert load_settings().actors == frozenset()
+    monkeypatch.setenv("CONTROLLER_GITHUB_ACTORS", "Alice,some-app[bot]")
+    assert load_settings().actors == {"alice", "some-app[bot]"}
+
+
+@pytest.mark.parametrize(
+    ("url", "mirrors"),
+    [("", False), ("https://example.org/bot1.git", True), ("git@example.org:bot1.git", False), ("/srv/x.git", False)],
+)
+def test_only_http_is_mirrored_to(secrets_file, monkeypatch, url, mirrors):
+    monkeypatch.setenv("CONTROLLER_REMOTE_URL", url)
+    assert load_settings().mirrors is mirrors
+
+
+@pytest.mark.parametrize("value", ["two words", "hunter2\N{CRAB}", "hunter2\x07"])
+def test_unusable_remote_token_is_refused_without_its_value(secrets_file, secret_values, value):
+    write(secrets_file, secret_values | {"CONTROLLER_REMOTE_TOKEN": value})
+    with pytest.raises(SettingsError, match="CONTROLLER_REMOTE_TOKEN must be printable") as refusal:
+        load_settings()
+    assert value not in str(refusal.value)
+
+
+def test_remote_token_is_optional(secrets_file, secret_values):
+    assert load_settings().secrets.remote_token.get_secret_value() == ""
+    write(secrets_file, secret_values | {"CONTROLLER_REMOTE_TOKEN": "ghp_hunter2"})
+    settings = load_settings()
+    assert settings.secrets.remote_token.get_secret_value() == "ghp_hunter2"
+    assert "hunter2" not in repr(settings)
 
 
 def test_missing_variable_is_refused(secrets_file, monkeypatch):

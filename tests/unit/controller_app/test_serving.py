@@ -28,7 +28,14 @@ def socket_path(tmp_path) -> Path:
 
 
 @pytest.fixture
-def environment(tmp_path, secret_values, approved_dir, socket_path) -> dict[str, str]:
+def agent_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def environment(tmp_path, secret_values, approved_dir, socket_path, agent_address) -> dict[str, str]:
     secrets_file = tmp_path / "controller.env"
     secrets_file.write_text("".join(f"{name}={value}\n" for name, value in secret_values.items()))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CONTROLLER_")}
@@ -40,6 +47,7 @@ def environment(tmp_path, secret_values, approved_dir, socket_path) -> dict[str,
         "CONTROLLER_GATEWAY_URL": "http://127.0.0.1:1",
         "CONTROLLER_APPROVED_DIR": str(approved_dir),
         "CONTROLLER_SOCKET": str(socket_path),
+        "CONTROLLER_AGENT_ADDRESS": agent_address,
     }
 
 
@@ -104,7 +112,10 @@ def test_socket_of_a_killed_process_is_replaced(start, socket_path):
 def test_second_process_leaves_the_first_alone(start, environment, socket_path):
     start()
     command = [sys.executable, "-m", "controller_app"]
-    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    elsewhere = environment | {
+        "CONTROLLER_AGENT_ADDRESS": environment["CONTROLLER_AGENT_ADDRESS"].replace(".1:", ".2:")
+    }
+    second = subprocess.run(command, env=elsewhere, capture_output=True, text=True, timeout=30, check=False)
     assert second.returncode == os.EX_CONFIG
     assert "another process answers" in second.stderr
     assert healthcheck.check(str(socket_path)) is None
@@ -118,6 +129,57 @@ def test_health_check_process_reports_by_exit_code(start, environment):
     start()
     up = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert (up.returncode, up.stderr) == (0, "")
+
+
+def test_bot_and_operator_have_servers_of_their_own(start, secret_values, agent_address, socket_path, token):
+    start()
+    agent = {"Authorization": f"Bearer {secret_values['CONTROLLER_AGENT_TOKEN']}"}
+    with httpx.Client(base_url=f"http://{agent_address}") as client:
+        assert client.get("/agent/status", headers=agent).json()["bot"] == "bot1"
+        for path in ("/", "/health", "/login", "/status", "/branches", "/webhook/github", "/static/app.css"):
+            assert client.get(path, headers=agent).status_code == 404
+            assert client.post(path, headers=agent).status_code == 404
+        assert client.get("/agent/status", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+    with over(socket_path) as client:
+        assert client.get("/agent/status", headers=agent).status_code == 404
+        assert client.get("/status", headers=agent).status_code == 401
+
+
+def test_address_in_use_ends_the_process(start, environment, socket_path, agent_address):
+    host, port = agent_address.split(":")
+    with socket.socket() as other:
+        other.bind((host, int(port)))
+        other.listen()
+        command = [sys.executable, "-m", "controller_app"]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == os.EX_CONFIG
+    assert f"cannot bind CONTROLLER_AGENT_ADDRESS {agent_address}" in ended.stderr
+    assert not socket_path.exists()
+
+
+def test_open_connections_of_the_bot_do_not_hinder_the_operator(start, agent_address, socket_path):
+    start()
+    host, port = agent_address.split(":")
+    held = []
+    try:
+        for _ in range(300):
+            connection = socket.create_connection((host, int(port)), timeout=5)
+            held.append(connection)
+        time.sleep(0.5)
+        ended = 0
+        for connection in held:
+            connection.setblocking(False)
+            try:
+                ended += connection.recv(1) == b""
+            except ConnectionResetError:
+                ended += 1
+            except BlockingIOError:
+                continue
+        assert ended >= 300 - 32
+        assert healthcheck.check(str(socket_path)) is None
+    finally:
+        for connection in held:
+            connection.close()
 
 
 def test_other_file_at_the_path_is_kept(socket_path):

@@ -226,7 +226,14 @@ def test_description_is_frozen(tmp_path):
     }  # fmt: skip
     assert bot["addresses"]["egress_sandbox"] == "10.213.2.66"
     assert bot["addresses"]["proxy_edge"] == "10.213.2.20"
-    assert bot["paths"]["runtime_secrets"] == "/srv/clawfactory/secrets/bot1/run"
+    paths = {key: bot["paths"][key] for key in ("runtime_secrets", "proposals", "promotion", "jobs", "jobs_socket")}
+    assert paths == {
+        "runtime_secrets": "/srv/clawfactory/secrets/bot1/run",
+        "proposals": "/srv/clawfactory/bot_repos/bot1/proposals.git",
+        "promotion": "/srv/clawfactory/promotion/bot1",
+        "jobs": "/srv/clawfactory/jobs/bot1",
+        "jobs_socket": "/srv/clawfactory/run/bot1/jobs",
+    }
     assert json.loads(json.dumps(bot)) == bot
 
 

@@ -49,6 +49,11 @@ def test_directories_belong_to_who_needs_them(root, ownership):
         "bot_repos/bot1/state/workspace": (20001, 20001, 0o700),
         "run/bot1/operator": (30001, 40001, 0o2750),
         "snapshots/bot1": (30001, 30001, 0o700),
+        "promotion/bot1": (0, 30001, 0o750),
+        "promotion/bot1/denied": (0, 30001, 0o750),
+        "jobs": (0, 0, 0o700),
+        "jobs/bot1": (0, 0, 0o700),
+        "run/bot1/jobs": (0, 30001, 0o2750),
     }
     assert {path: access(root / path, ownership) for path in wanted} == wanted
 

@@ -263,7 +263,12 @@ def test_machine_is_described_with_its_bots(tmp_path, engine, ownership):
     (tmp_path / "venv/.clawfactory-lock").write_text("abc\n")
     found = machine.describe_machine(tmp_path, POOL, [], EngineSocket("engine.sock"))
     assert (list(found["allocations"]), found["locked"], found["drift"]) == (["bot1"], ["bot1"], [])
-    assert found["approved"]["bot1"] == {"commit": SHA, "entries": [], "error": ""}
+    assert found["approved"]["bot1"] == {"commit": SHA, "entries": [], "error": "", "complete": False}
+    for name in ("origin.git", "proposals.git"):
+        (tmp_path / "bot_repos" / "bot1" / name).mkdir()
+        (tmp_path / "bot_repos" / "bot1" / name / "HEAD").touch()
+    found = machine.describe_machine(tmp_path, POOL, [], EngineSocket("engine.sock"))
+    assert found["approved"]["bot1"]["complete"]
     assert found["venv"] == "abc"
 
 
@@ -275,3 +280,12 @@ def test_public_addresses_are_global():
 def test_firewall_is_empty_without_a_loaded_table(monkeypatch):
     monkeypatch.setattr(machine, "FIREWALL_TABLE", f"clawfactory-test-{os.getpid()}")
     assert machine.firewall_bridges() == []
+
+
+def test_a_service_of_ours_runs_while_the_process_of_its_pid_file_does(tmp_path):
+    (tmp_path / "clawfactory-jobs.pid").write_text(f"{os.getpid()}\n")
+    (tmp_path / "clawfactory-disk-watch.pid").write_text("4194305\n")
+    (tmp_path / "clawfactory-other.pid").write_text(f"{os.getpid()}\n")
+    assert machine.running_services(tmp_path) == ["jobs"]
+    (tmp_path / "clawfactory-jobs.pid").write_text("../self\n")
+    assert machine.running_services(tmp_path) == []

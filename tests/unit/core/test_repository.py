@@ -5,11 +5,11 @@ import os
 import stat
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from clawfactory_core import repository
 from clawfactory_core.adapters.git_repo import run_git
 from clawfactory_core.errors import CoreError
 from clawfactory_core.machine import commit
@@ -70,7 +70,7 @@ def test_template_becomes_origin_and_checkout(tmp_path, template):
     assert run_git(approved, "rev-parse", "HEAD", uid=UID) == commit(approved)
     assert run_git(approved, "status", "--porcelain", uid=UID) == ""
     assert run_git(request.origin, "rev-parse", "main", uid=UID) == commit(approved)
-    assert sorted(path.name for path in request.origin.parent.iterdir()) == ["approved", "origin.git"]
+    assert sorted(path.name for path in request.origin.parent.iterdir()) == ["approved", "origin.git", "proposals.git"]
     assert not make(request)
 
 
@@ -119,14 +119,14 @@ def test_checkout_directory_with_files_but_no_commit_stays(tmp_path, template):
     assert [path.name for path in request.approved.iterdir()] == ["somebody's"]
 
 
-@pytest.mark.parametrize("left", [".template.partial", ".origin.partial", ".approved.partial"])
+@pytest.mark.parametrize("left", [".template.partial", ".origin.partial", ".proposals.partial", "approved.partial"])
 def test_leftovers_of_an_interrupted_run_are_removed(tmp_path, template, left):
     request = ask(tmp_path)
     directory = request.origin.parent / left
     (directory / "objects").mkdir(parents=True)
     (directory / "stray").write_text("x")
     make(request)
-    assert sorted(path.name for path in request.origin.parent.iterdir()) == ["approved", "origin.git"]
+    assert sorted(path.name for path in request.origin.parent.iterdir()) == ["approved", "origin.git", "proposals.git"]
     assert not list(request.approved.rglob("stray")) and not list(request.origin.rglob("stray"))
 
 
@@ -150,31 +150,84 @@ def test_interrupted_run_leaves_no_half_repository(tmp_path, template, monkeypat
     assert commit(request.approved)
 
 
-def test_remote_is_cloned_without_an_offline_repository(tmp_path):
+def test_remote_is_copied_and_checked_out(tmp_path):
     remote = remote_with(tmp_path, lambda workspace: (workspace / "AGENTS.md").write_text("mine"))
     request = ask(tmp_path, remote)
     assert make(request)
     assert (request.approved / "workspace" / "AGENTS.md").read_text() == "mine"
-    assert not request.origin.exists()
+    assert run_git(request.origin, "rev-parse", "main", uid=UID) == commit(request.approved)
+    assert not make(request)
+
+
+def test_branch_of_another_name_is_copied_as_main(tmp_path):
+    remote = remote_with(tmp_path, lambda workspace: (workspace / "AGENTS.md").write_text("mine"))
+    run_git(Path(remote), "branch", "-m", "main", "live", uid=UID)
+    request = replace(ask(tmp_path, remote), branch="live")
+    make(request)
+    assert run_git(request.origin, "rev-parse", "main", uid=UID) == commit(request.approved)
+
+
+def test_proposals_borrow_from_origin_by_a_path_that_moves_along(tmp_path, template):
+    request = ask(tmp_path)
+    make(request)
+    assert (request.proposals / "objects/info/alternates").read_text() == "../../origin.git/objects\n"
+    tip = commit(request.approved)
+    assert run_git(request.proposals, "cat-file", "-t", tip, uid=UID) == "commit"
+    request.origin.parent.rename(tmp_path / "elsewhere")
+    for name in ("proposals.git", "approved"):
+        assert run_git(tmp_path / "elsewhere" / name, "cat-file", "-t", tip, uid=UID) == "commit"
+    assert mode(tmp_path / "elsewhere" / "proposals.git") == 0o700
+    assert not any(mode(path) & 0o077 for path in (tmp_path / "elsewhere" / "proposals.git").rglob("*"))
+
+
+@pytest.mark.parametrize("with_remote", [True, False])
+def test_bot_from_before_gets_what_it_lacks(tmp_path, template, with_remote):
+    """It has no proposals.git, with a remote no origin.git, and approved is a clone."""
+    request = ask(tmp_path)
+    make(request)
+    before = commit(request.approved)
+    subprocess.run(["rm", "-r", request.proposals, request.approved], check=True)
+    run_git(request.origin.parent, "clone", "-q", "--no-hardlinks", "origin.git", "approved", uid=UID)
+    if with_remote:
+        subprocess.run(["rm", "-r", request.origin], check=True)
+        request = ask(tmp_path, f"{tmp_path}/remote-that-is-away")
+    plan = plan_repository(request)
+    assert (plan.make_origin, plan.make_proposals, plan.make_approved) == (with_remote, True, False)
+    assert not plan.needs_template
+    make(request)
+    assert run_git(request.origin, "rev-parse", "main", uid=UID) == before == commit(request.approved)
+    assert not plan_repository(request).changed
 
 
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda workspace: (workspace / "link").symlink_to("/etc/passwd"), "link or special file"),
-        (lambda workspace: (workspace / "a:b").write_text("x"), "character in its name"),
-        (lambda workspace: (workspace.rmdir(), workspace.symlink_to("/etc")), "not a directory"),
+        (lambda workspace: (workspace / "link").symlink_to("/etc/passwd"), "workspace/link: is a symbolic link"),
+        (lambda workspace: (workspace / "a,b").write_text("x"), "character in its name"),
+        (lambda workspace: (workspace.rmdir(), workspace.symlink_to("/etc")), "workspace: is not a directory"),
+        (lambda workspace: (workspace / ".gitattributes").write_text("x"), "Git gives a meaning to"),
+        (lambda workspace: [(workspace / name).write_text("x") for name in ("Aa", "aA")], "is the same as"),
     ],
 )
-def test_remote_with_unusable_workspace_is_refused_and_removed(tmp_path, build, said):
+def test_remote_with_unusable_tree_is_refused_and_removed(tmp_path, build, said):
     request = ask(tmp_path, remote_with(tmp_path, build))
-    with pytest.raises(CoreError, match=f"bot1: cannot make the approved checkout from .*{said}"):
+    with pytest.raises(
+        CoreError, match=f"bot1: cannot make origin.git from the remote: .*may not be approved: .*{said}"
+    ):
         make(request)
     assert list(request.approved.parent.iterdir()) == []
 
 
+def test_unusable_tree_in_an_origin_that_exists_is_not_checked_out(tmp_path, template):
+    (template / "workspace" / "link").symlink_to("/etc/passwd")
+    request = ask(tmp_path)
+    with pytest.raises(CoreError, match=r"cannot make the approved checkout: .*top-level entries"):
+        make(request)
+    assert not request.approved.exists()
+
+
 def test_absent_remote_is_named(tmp_path):
-    with pytest.raises(CoreError, match=f"bot1: cannot make the approved checkout from {tmp_path}/absent"):
+    with pytest.raises(CoreError, match=f"bot1: cannot make origin.git from the remote: .*{tmp_path}/absent"):
         make(ask(tmp_path, f"{tmp_path}/absent"))
 
 
@@ -208,22 +261,3 @@ def test_login_of_an_unreachable_remote_is_not_shown(tmp_path, url):
     with pytest.raises(CoreError) as caught:
         make(ask(tmp_path, url.format(LOGIN)))
     assert LOGIN not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://u:p@host/bot.git", "https://host/bot.git"),
-        ("https://user:p%40ss@host/bot.git", "https://host/bot.git"),
-        ("https://user@host/bot.git", "https://host/bot.git"),
-        ("https://host/bot.git", "https://host/bot.git"),
-        ("/srv/a@b", "/srv/a@b"),
-        ("git@host:bot.git", "git@host:bot.git"),
-    ],
-)
-def test_login_is_cut_out_of_urls_only(url, shown):
-    assert repository._without_login(f"from {url}", url) == f"from {shown}"
-
-
-def test_decoded_password_is_cut_out_too():
-    assert "p@ss" not in repository._without_login("refused 'p@ss' of user@host", "https://user:p%40ss@host/x")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from clawfactory_core import names
 from clawfactory_core import secrets as core
 from clawfactory_core.errors import InvalidInput
+from clawfactory_core.promotion.secret_rules import Fingerprints, find_secrets
 from clawfactory_core.secrets import SecretsRequest, apply_secrets, plan_secrets, read_env
 
 RECIPIENT = "age1" + "q" * 58
@@ -83,6 +84,7 @@ def test_files_are_private(root, ownership):
         "secrets/bot1/run": (0, 0, 0o700),
         "secrets/bot1/run/gateway.env": (20001, 20001, 0o400),
         "secrets/bot1/run/controller.env": (30001, 30001, 0o400),
+        "secrets/bot1/run/fingerprints.json": (30001, 30001, 0o400),
     }
     found = {path: (*ownership.of(root / path), stat.S_IMODE((root / path).stat().st_mode)) for path in wanted}
     assert found == wanted
@@ -207,6 +209,9 @@ def test_private_key_taken_off_the_machine_is_not_made_again(root):
     apply_secrets(ask(root), make_pair)
     (root / "secrets/bot1/snapshot.key").unlink()
     plan = apply_secrets(ask(root), no_pair)
+    # What is no longer on the machine is no longer looked for.
+    assert [change.spec.path.name for change in plan.files.changes] == ["fingerprints.json"]
+    plan = apply_secrets(ask(root), no_pair)
     assert (plan.changed, plan.recipient) == (False, RECIPIENT)
 
 
@@ -308,4 +313,59 @@ def test_nothing_printable_of_a_plan_holds_a_value(root):
 
 
 def test_generations_are_empty_before_the_first_run(root):
-    assert core.generations(root, "bot1") == {"gateway": "", "controller": ""}
+    assert core.generations(root, "bot1") == {"gateway": "", "controller": "", "fingerprints": ""}
+
+
+def recognised(root: Path, *texts: str) -> list[bool]:
+    prints = Fingerprints.load(root / "secrets/bot1/run/fingerprints.json")
+    return [bool(find_secrets(text.encode(), "x", prints)) for text in texts]
+
+
+def test_every_secret_is_recognised_in_what_the_bot_pushes(root):
+    apply_secrets(ask(root, values={"OPENAI_API_KEY": "made-up-key", "PIN": "1234567"}), make_pair)
+    values = [*env(root, "gateway.env").values(), *env(root, "controller.env").values(), IDENTITY]
+    assert len(values) == 9
+    assert recognised(root, *(value for value in values if value not in (RECIPIENT, "1234567"))) == [True] * 7
+    assert recognised(root, RECIPIENT, "1234567", f"# public key: {RECIPIENT}") == [False] * 3
+
+
+def test_fingerprints_follow_the_secrets_and_nothing_else(root):
+    path = root / "secrets/bot1/run/fingerprints.json"
+    apply_secrets(ask(root, values={"OPENAI_API_KEY": KEY}), make_pair)
+    before, generation = path.read_bytes(), core.generations(root, "bot1")["fingerprints"]
+    assert not apply_secrets(ask(root), no_pair).changed
+    assert path.read_bytes() == before and generation
+    apply_secrets(ask(root, values={"OPENAI_API_KEY": "another-key"}), no_pair)
+    assert recognised(root, KEY, "another-key") == [False, True]
+    assert core.generations(root, "bot1")["fingerprints"] != generation
+
+
+def test_damaged_fingerprints_are_made_anew(root):
+    path = root / "secrets/bot1/run/fingerprints.json"
+    apply_secrets(ask(root), make_pair)
+    path.write_text("{}")
+    assert apply_secrets(ask(root), no_pair).changed
+    assert recognised(root, IDENTITY) == [True]
+
+
+def test_rotated_token_is_recognised(root):
+    apply_secrets(ask(root), make_pair)
+    old = env(root, "gateway.env")["OPENCLAW_GATEWAY_TOKEN"]
+    core.rotate_gateway_token(root, "bot1", 20001)
+    new = env(root, "gateway.env")["OPENCLAW_GATEWAY_TOKEN"]
+    assert recognised(root, old, new, IDENTITY, env(root, "controller.env")["CONTROLLER_TOKEN"]) == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert not apply_secrets(ask(root), no_pair).changed
+
+
+def test_secrets_of_the_controller_never_reach_the_gateway(root):
+    apply_secrets(ask(root, values={"CONTROLLER_REMOTE_TOKEN": KEY}, used=("CONTROLLER_REMOTE_TOKEN",)), make_pair)
+    assert env(root, "run/controller.env")["CONTROLLER_REMOTE_TOKEN"] == KEY
+    assert KEY not in {*env(root, "gateway.env").values(), *env(root, "run/gateway.env").values()}
+    assert recognised(root, KEY) == [True]
+    plan = apply_secrets(ask(root), no_pair)
+    assert not plan.changed and env(root, "controller.env")["CONTROLLER_REMOTE_TOKEN"] == KEY

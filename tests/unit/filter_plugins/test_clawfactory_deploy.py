@@ -131,7 +131,9 @@ def test_bot_of_another_machine_is_refused():
 
 
 def test_workspace_is_mounted_read_only_entry_by_entry():
-    (mount,) = deploy.workspace_mounts([{"name": "AGENTS.md", "kind": "file"}], "/approved", "/home/node/workspace")
+    (mount,) = deploy.container.entry_mounts(
+        [{"name": "AGENTS.md", "kind": "file"}], "/approved", "/home/node/workspace"
+    )
     assert mount == {
         "source": "/approved/workspace/AGENTS.md",
         "target": "/home/node/workspace/AGENTS.md",
@@ -184,3 +186,25 @@ def test_status_covers_bots_that_did_not_answer():
 def test_filters_are_prefixed_and_callable():
     filters = deploy.FilterModule().filters()
     assert all(name.startswith("clawfactory_") and callable(call) for name, call in filters.items())
+
+
+def test_services_of_ordinary_urls_are_hosts_and_the_rest_are_told_one_by_one():
+    urls = [
+        "https://github.com/a/b.git",
+        "http://192.168.7.2:8002/bot.git",
+        "https://git.example.com:8443/x",
+        "http://git.example.com/y",
+    ]
+    assert deploy.services_of(urls) == {
+        "hosts": ["github.com"],
+        "endpoints": [
+            {"host": "192.168.7.2", "port": 8002, "private": True},
+            {"host": "git.example.com", "port": 8443, "private": False},
+            {"host": "git.example.com", "port": 80, "private": False},
+        ],
+    }
+
+
+def test_service_that_no_egress_may_reach_is_refused():
+    with pytest.raises(AnsibleFilterError, match="metadata"):
+        deploy.services_of(["http://169.254.169.254/latest"])

@@ -10,18 +10,23 @@ from controller_app.services.status import StatusService
 pytestmark = pytest.mark.anyio
 
 
-async def test_missing_build_label_is_left_out(gateway, approved_dir, clock):
+@pytest.fixture
+def places(settings):
+    return {"approved_dir": settings.approved_dir, "promotion_dir": settings.promotion_dir}
+
+
+async def test_missing_build_label_is_left_out(gateway, places, clock):
     async with make_gateway_client(gateway) as client:
         probe = GatewayProbe(client, "http://gateway.test:18789")
-        service = StatusService(bot="bot1", build="", approved_dir=approved_dir, gateway=probe, clock=clock)
+        service = StatusService(bot="bot1", build="", gateway=probe, clock=clock, **places)
         status = await service.read_status()
     assert status.build is None
     assert status.time.timestamp() == clock.now
 
 
-async def test_time_is_that_of_the_look(gateway, approved_dir):
+async def test_time_is_that_of_the_look(gateway, places):
     async with make_gateway_client(gateway) as client:
         probe = GatewayProbe(client, "http://gateway.test:18789")
-        service = StatusService(bot="bot1", build="", approved_dir=approved_dir, gateway=probe, clock=time.time)
+        service = StatusService(bot="bot1", build="", gateway=probe, clock=time.time, **places)
         status = await service.read_status()
     assert abs(status.time.timestamp() - time.time()) < 5

@@ -1,0 +1,76 @@
+"""Documents of the operator's API about proposals, promotions and jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Branch(BaseModel):
+    """A proposal. Author, time and subject are what the bot wrote."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    commit: str
+    author: str
+    time: str
+    subject: str
+    files: int
+    added: int
+    removed: int
+    bytes: int
+    state: Literal["open", "merged", "denied"]
+    reason: str
+
+
+class BranchDiff(BaseModel):
+    """What a proposal would change, as ``git diff`` shows it; cut when it is very long."""
+
+    diff: str
+
+
+class MergeRequest(_Body):
+    """Merges and promotes a proposal."""
+
+    #: The commit the operator has seen: what the bot pushes meanwhile is not merged.
+    expected_sha: Commit
+
+
+class DenyRequest(_Body):
+    """Closes a proposal."""
+
+    #: The bot can read it.
+    reason: Reason
+
+
+class PromotionRequest(_Body):
+    """Promotes a commit of the approved branch."""
+
+    sha: Commit
+
+
+class Job(BaseModel):
+    """A job of the machine; see :mod:`clawfactory_core.jobs.protocol`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    kind: str
+    actor: str
+    source: str
+    state: Literal["queued", "running", "done", "failed"]
+    asked: str
+    started: str | None
+    ended: str | None
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None

@@ -1,0 +1,66 @@
+"""The bot's repository elsewhere, reached by HTTP through egress. Its token travels in the environment of git alone."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .git_process import GitCommand, GitFailed, run_git
+
+_SECONDS = 120.0
+_LS_REMOTE = re.compile(r"([0-9a-f]{40})\trefs/heads/\S+")
+
+
+@dataclass(frozen=True)
+class GitRemote:
+    """One remote.
+
+    :param url: http or https, without a login.
+    :param user: name that goes with the token.
+    :param token: empty logs in nowhere.
+    :param proxy: ``http://host:port`` of egress, empty goes directly.
+    :param directory: any repository; git runs there.
+    """
+
+    url: str
+    user: str
+    token: str = field(repr=False)
+    proxy: str
+    directory: Path
+
+    async def read_branch(self, branch: str) -> str | None:
+        """Return the commit that ``branch`` is at there, ``None`` if there is no such branch.
+
+        :raises GitFailed: the remote cannot be asked.
+        """
+        output = await self._run("ls-remote", "--refs", "--", self.url, f"refs/heads/{branch}")
+        match = _LS_REMOTE.fullmatch(output.decode("utf-8", "replace").strip())
+        return match[1] if match else None
+
+    async def push(self, commit: str, branch: str) -> None:
+        """Let ``branch`` there be at ``commit``, forward only; done already is done.
+
+        :raises GitFailed: the remote refuses or cannot be reached.
+        """
+        await self._run("push", "--porcelain", "--no-verify", "--", self.url, f"{commit}:refs/heads/{branch}")
+
+    async def _run(self, *arguments: str) -> bytes:
+        settings = [
+            ("protocol.https.allow", "always"),
+            ("protocol.http.allow", "always"),
+            ("http.followRedirects", "false"),  # it would take the login elsewhere
+            ("http.lowSpeedLimit", "100"),
+            ("http.lowSpeedTime", "30"),
+            ("http.proxy", self.proxy),
+            ("push.recurseSubmodules", "no"),
+        ]
+        if self.token:
+            login = base64.b64encode(f"{self.user}:{self.token}".encode()).decode()
+            settings.append(("http.extraHeader", f"Authorization: Basic {login}"))
+        try:
+            return await run_git(GitCommand(arguments, self.directory, settings), seconds=_SECONDS)
+        except GitFailed as error:
+            hidden = error.detail.replace(self.token, "***") if self.token else error.detail
+            raise GitFailed(arguments[0], hidden) from None

@@ -1,0 +1,252 @@
+"""What a bot's controller and the jobs service of the machine say to each other.
+
+The service listens on ``<root>/run/<bot>/jobs/jobs.sock`` (in the controller's container: ``/run/jobs/jobs.sock``),
+one socket for each bot: which bot is meant is known by the socket, never by what is said. Only root and the bot's
+controller may connect.
+
+One connection carries one request: a JSON object in UTF-8 on one line of at most 65,536 bytes, its ``\\n`` included,
+which has to arrive within 5 seconds. The answer is one JSON object on one line of at most 4 MiB; then the service
+closes. A field that is not named here, a field twice, or a value of another type is refused. A field marked ``?`` may
+be left out; it must not be null.
+
+======================== ============================================================== =======================
+``op``                   other fields                                                   answer
+======================== ============================================================== =======================
+``snapshot``             ``actor`` (``agent`` or ``operator``), ``label`` ?             ``{"job": JOB}``
+``promotion``            ``actor``, ``source``; ``sha`` ?, or ``proposal`` with          ``{"job": JOB}``
+                         ``expected_sha`` ?; ``delivery`` ?
+``rollback``             ``actor``, ``sha`` ?                                           ``{"job": JOB}``
+``deny``                 ``actor``, ``proposal``, ``reason``                            ``{"job": JOB}``
+``memory_backup``        ``actor``                                                      ``{"job": JOB}``
+``job``                  ``id``                                                         ``{"job": JOB}``
+``jobs``                                                                                ``{"jobs": [JOB, …]}``
+``follow``               ``id``                                                         lines, see below
+``snapshots``                                                                           ``{"snapshots": […]}``
+``promotion_info``                                                                      ``{"promotion": {…}}``
+======================== ============================================================== =======================
+
+Fields, all of them strings:
+
+- ``actor``: who asks, 1 to 100 printable ASCII characters without blanks: a login at the remote, or ``operator``.
+- ``label``: at most 64 characters ``A-Z a-z 0-9 _ -`` and blank.
+- ``source``: ``dashboard``, ``webhook`` or ``polling``; that of every other job is ``dashboard``, of the agent's
+  snapshots ``agent``.
+- ``sha``, ``expected_sha``: a commit, 40 lower-case hexadecimal digits. A promotion without ``sha`` and ``proposal``
+  is of the newest commit of the approved branch; one with ``proposal`` merges that first, if it still is
+  ``expected_sha``.
+- ``proposal``: name of a proposal without ``proposal/``: ``[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?``.
+- ``delivery``: the webhook's delivery id, ``[A-Za-z0-9-]{1,64}``; with ``source`` ``webhook`` only, and required
+  there, as is ``sha``. An id is taken once: the second request with it gets 409, also after a restart.
+- ``reason``: 1 to 500 characters, no control characters but ``\\n``.
+- ``id``: of a job, 24 lower-case hexadecimal digits; ids of later jobs sort after those of earlier ones.
+
+The first five ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
+after another, at most 8 wait. ``jobs`` names the latest 50, newest first. JOB::
+
+    {"id": "0193…", "kind": "promotion", "actor": "octocat", "source": "webhook",
+     "options": {"sha": "…", "delivery": "…"},          # the fields of the request but actor and source
+     "state": "queued" | "running" | "done" | "failed",
+     "asked": TIME, "started": TIME | null, "ended": TIME | null,
+     "progress": null | {"phase": "…", "bytes": 0, "total": 0, "rate": 0.0, "seconds_left": 0.0},
+     "result": null | {…},
+     "error": null | {"status": 409, "title": "…", "detail": "…"}}
+
+TIME is UTC, ``YYYY-MM-DDTHH:MM:SS.ffffffZ``. In ``progress``, ``bytes`` are behind it, ``total`` and ``seconds_left``
+are 0 while unknown, ``rate`` is bytes a second. ``result`` is there when ``state`` is ``done``, ``error`` when it is
+``failed``. Results:
+
+- ``snapshot``: one entry of ``snapshots``, and ``warnings``, a list of texts.
+- ``promotion``, ``rollback``: ``{"result": "promoted" | "unchanged", "from": COMMIT, "to": COMMIT, "reason": "…",
+  "snapshot": "…", "recreated": false}``; ``snapshot`` is the id of the one made first, or empty. A promotion that was
+  undone because the gateway did not get ready is a failed job with status 422.
+- ``deny``: ``{"proposal": "…", "commit": COMMIT}``.
+- ``memory_backup``: ``{"commit": COMMIT, "changed": true, "files": 3, "left_out": 0}``, the last two being numbers.
+
+An entry of ``snapshots`` (newest last)::
+
+    {"id": "…", "time": TIME, "kind": "full" | "inc" | "legacy", "size": 123, "label": "…", "parent": "…" | null,
+     "verified": TIME | null, "problem": "…"}
+
+``promotion_info`` answers what module ``clawfactory_promotion_info`` returns, without paths.
+
+``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
+second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line
+in which ``state`` is ``done`` or ``failed`` is the last; then the service closes. A connection that closes before
+means that the service ended: ask again.
+
+A request that is refused gets ``{"status": N, "title": "…", "detail": "…"}`` instead (``follow`` too); no other
+answer has ``status``:
+
+- 400 not a request; 403 not the bot's controller; 404 no such job; 408 the request did not arrive in time;
+- 409 refused as things are (a delivery seen before, snapshots that nobody set up); 413 the line is too long;
+- 423 the bot is locked (``detail`` says how to unlock); 429 too many: of the agent's snapshots in an hour, or jobs
+  that wait;
+- 500 the service failed, its log says how; 503 too many connections, or it is ending.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import CoreError
+
+SOCKET_NAME = "jobs.sock"
+REQUEST_BYTES = 65536
+ANSWER_BYTES = 4 << 20
+#: Seconds for a request to arrive.
+REQUEST_SECONDS = 5.0
+#: Seconds after which ``follow`` repeats a line.
+HEARTBEAT_SECONDS = 15.0
+#: Ops that start a job.
+KINDS = ("snapshot", "promotion", "rollback", "deny", "memory_backup")
+#: States in which a job is over.
+ENDED = ("done", "failed")
+
+
+class Refusal(CoreError):
+    """A request that is refused, as the answer says it.
+
+    :param status: as in HTTP, 400 to 599.
+    :param title: a few words.
+    :param detail: what was wrong and the way out.
+    """
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(f"{title}: {detail}")
+        self.status = status
+        self.title = title
+        self.detail = detail
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer."""
+        return {"status": self.status, "title": self.title, "detail": self.detail}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request whose fields are what the table allows.
+
+    :param op: one of the table.
+    :param fields: the others of the request, all strings.
+    """
+
+    op: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """A message as its line."""
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def parse_request(line: bytes) -> Request:
+    """The request on a line, with or without its end.
+
+    :raises Refusal: 400, or 413 for a line that is too long.
+    """
+    if len(line) > REQUEST_BYTES:
+        raise Refusal(413, "Request too long", f"a request has at most {REQUEST_BYTES} bytes")
+    try:
+        found = json.loads(line.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "Not a request", f"the line is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Refusal(400, "Not a request", "the line is not a JSON object")
+    op = found.pop("op", None)
+    allowed = _FIELDS.get(op) if isinstance(op, str) else None
+    if allowed is None:
+        raise Refusal(400, "Not a request", f"op {_shown(op)} is unknown; known are {', '.join(_FIELDS)}")
+    for name, value in found.items():
+        if name not in allowed:
+            raise Refusal(
+                400, "Not a request", f"{op} has no field {_shown(name)}; it has {', '.join(allowed) or 'none'}"
+            )
+        if not isinstance(value, str) or not _CHECKS[name](value):
+            raise Refusal(400, "Not a request", f"{name} of {op} is not valid: {_shown(value)}")
+    request = Request(str(op), found)
+    _check_together(request)
+    return request
+
+
+def parse_answer(line: bytes) -> dict[str, Any]:
+    """The answer on a line.
+
+    :raises Refusal: the answer is one; 502 if it is not an answer at all.
+    """
+    try:
+        found = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Refusal(502, "No answer", f"the jobs service did not answer with JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Refusal(502, "No answer", "the jobs service did not answer with a JSON object")
+    if "status" in found:
+        status = found["status"] if type(found["status"]) is int else 502
+        raise Refusal(status, str(found.get("title", "")), str(found.get("detail", "")))
+    return found
+
+
+def _matches(pattern: str) -> Callable[[str], bool]:
+    compiled = re.compile(pattern, re.ASCII)
+    return lambda value: compiled.fullmatch(value) is not None
+
+
+_COMMIT = _matches("[0-9a-f]{40}")
+_CHECKS: dict[str, Callable[[str], bool]] = {
+    "actor": _matches(r"[!-~]{1,100}"),
+    "label": _matches(r"[A-Za-z0-9_ -]{0,64}"),
+    "source": _matches("dashboard|webhook|polling"),
+    "sha": _COMMIT,
+    "expected_sha": _COMMIT,
+    "proposal": _matches("[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"),
+    "delivery": _matches("[A-Za-z0-9-]{1,64}"),
+    # C0, C1 and surrogates: what reads it may be a terminal, and a surrogate is no character.
+    "reason": _matches(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]{1,500}"),
+    "id": _matches("[0-9a-f]{24}"),
+}
+#: Fields of each op; those in the second tuple may be left out.
+_TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "snapshot": (("actor",), ("label",)),
+    "promotion": (("actor", "source"), ("sha", "proposal", "expected_sha", "delivery")),
+    "rollback": (("actor",), ("sha",)),
+    "deny": (("actor", "proposal", "reason"), ()),
+    "memory_backup": (("actor",), ()),
+    "job": (("id",), ()),
+    "jobs": ((), ()),
+    "follow": (("id",), ()),
+    "snapshots": ((), ()),
+    "promotion_info": ((), ()),
+}
+_FIELDS = {op: (*required, *optional) for op, (required, optional) in _TABLE.items()}
+
+
+def _check_together(request: Request) -> None:
+    """:raises Refusal: 400, fields that are missing, or do not go together."""
+    op, found = request.op, request.fields
+    missing = next((name for name in _TABLE[op][0] if name not in found), None)
+    if missing is not None:
+        raise Refusal(400, "Not a request", f"{op} lacks {missing}")
+    if op == "snapshot" and found["actor"] not in ("agent", "operator"):
+        raise Refusal(400, "Not a request", f"actor of snapshot is agent or operator, not {_shown(found['actor'])}")
+    if op == "promotion":
+        if set(found) & {"sha", "proposal", "expected_sha"} not in (set(), {"sha"}, {"proposal", "expected_sha"}):
+            raise Refusal(400, "Not a request", "promotion takes sha, or proposal with expected_sha, or neither")
+        webhook = found["source"] == "webhook"
+        if ("delivery" in found) != webhook or (webhook and "sha" not in found):
+            raise Refusal(400, "Not a request", "source webhook comes with delivery and sha, no other with delivery")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field is there twice")
+    return found
+
+
+def _shown(value: object) -> str:
+    """A value of the other side as a message may carry it: short, and ASCII."""
+    text = ascii(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from clawfactory_core.jobs import protocol
+from clawfactory_core.jobs.protocol import Refusal, parse_answer, parse_request
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+ID = "0123456789abcdef01234567"
+
+GOOD = [
+    {"op": "snapshot", "actor": "agent"},
+    {"op": "snapshot", "actor": "operator", "label": "before the update_1"},
+    {"op": "snapshot", "actor": "operator", "label": ""},
+    {"op": "promotion", "actor": "operator", "source": "dashboard"},
+    {"op": "promotion", "actor": "octo-cat[bot]", "source": "polling", "sha": SHA},
+    {
+        "op": "promotion",
+        "actor": "x",
+        "source": "webhook",
+        "sha": SHA,
+        "delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+    },
+    {"op": "promotion", "actor": "operator", "source": "dashboard", "proposal": "new-soul", "expected_sha": SHA},
+    {"op": "rollback", "actor": "operator"},
+    {"op": "rollback", "actor": "operator", "sha": SHA},
+    {"op": "deny", "actor": "operator", "proposal": "a", "reason": "No.\nNot – ever."},
+    {"op": "memory_backup", "actor": "operator"},
+    {"op": "job", "id": ID},
+    {"op": "follow", "id": ID},
+    {"op": "jobs"},
+    {"op": "snapshots"},
+    {"op": "promotion_info"},
+]
+
+BAD = [
+    "",
+    "null",
+    "[]",
+    '"jobs"',
+    "{",
+    "{}",
+    '{"op":null}',
+    '{"op":["jobs"]}',
+    '{"op":{}}',
+    '{"op":"resume"}',
+    '{"op":"JOBS"}',
+    '{"op":"jobs","id":"x"}',
+    '{"op":"jobs","op":"jobs"}',
+    '{"op":"jobs","":""}',
+    '{"op":"job"}',
+    '{"op":"job","id":null}',
+    '{"op":"job","id":7}',
+    '{"op":"job","id":["<id>"]}',
+    '{"op":"job","id":"<id>\\n"}',
+    '{"op":"job","id":"<id>","id":"<id>"}',
+    '{"op":"job","id":"../../../../etc/passwd00"}',
+    '{"op":"snapshot"}',
+    '{"op":"snapshot","actor":"octocat"}',
+    '{"op":"snapshot","actor":"operator","label":"a/b"}',
+    '{"op":"snapshot","actor":"operator","label":"' + "a" * 65 + '"}',
+    '{"op":"snapshot","actor":"operator","kind":"full"}',
+    '{"op":"promotion","source":"dashboard"}',
+    '{"op":"promotion","actor":"","source":"dashboard"}',
+    '{"op":"promotion","actor":"a b","source":"dashboard"}',
+    '{"op":"promotion","actor":"\\u001b[31m","source":"dashboard"}',
+    '{"op":"promotion","actor":"' + "a" * 101 + '","source":"dashboard"}',
+    '{"op":"promotion","actor":"a","source":"playbook"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","sha":"main"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","sha":"0123456789ABCDEF0123456789abcdef01234567"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","sha":"0123456789abcdef0123456789abcdef0123456"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","sha":"--upload-pack=touch /tmp/x-----------------"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","proposal":"x"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","expected_sha":"<sha>"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","proposal":"-x","expected_sha":"<sha>"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","proposal":"a/../b","expected_sha":"<sha>"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","proposal":"x","expected_sha":"<sha>","sha":"<sha>"}',
+    '{"op":"promotion","actor":"a","source":"dashboard","sha":"<sha>","delivery":"x"}',
+    '{"op":"promotion","actor":"a","source":"webhook","sha":"<sha>"}',
+    '{"op":"promotion","actor":"a","source":"webhook","delivery":"x"}',
+    '{"op":"promotion","actor":"a","source":"webhook","sha":"<sha>","delivery":"a b"}',
+    '{"op":"rollback"}',
+    '{"op":"rollback","actor":"a","source":"webhook"}',
+    '{"op":"deny","actor":"a","proposal":"x","reason":""}',
+    '{"op":"deny","actor":"a","proposal":"x","reason":"\\u0000"}',
+    '{"op":"deny","actor":"a","proposal":"x","reason":"\\u009b"}',
+    '{"op":"deny","actor":"a","proposal":"x","reason":"\\ud800"}',
+    '{"op":"deny","actor":"a","proposal":"x","reason":"' + "a" * 501 + '"}',
+    "[" * 60000,
+    '{"op":' * 10000,
+    "9" * 60000,
+    '{"op":NaN}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("request_", GOOD, ids=lambda value: "-".join(map(str, value.values()))[:60])
+def test_a_request_comes_through_as_it_was_meant(request_):
+    found = parse_request(protocol.encode(request_))
+    assert {"op": found.op, **found.fields} == request_
+
+
+@pytest.mark.parametrize("line", BAD, ids=range(len(BAD)))
+def test_every_other_line_is_refused_in_short_and_plain_words(line):
+    with pytest.raises(Refusal) as caught:
+        parse_request(line.replace("<sha>", SHA).replace("<id>", ID).encode())
+    assert caught.value.status == 400
+    assert len(caught.value.detail) < 500
+    assert caught.value.detail.isprintable()
+
+
+def test_a_line_has_its_bound():
+    line = b'{"op":"jobs"}'
+    assert parse_request(line + b" " * (protocol.REQUEST_BYTES - len(line))).op == "jobs"
+    with pytest.raises(Refusal) as caught:
+        parse_request(line + b" " * (protocol.REQUEST_BYTES - len(line) + 1))
+    assert caught.value.status == 413
+
+
+def test_a_refusal_comes_through_as_one():
+    refusal = Refusal(423, "Locked", "because")
+    with pytest.raises(Refusal) as caught:
+        parse_answer(protocol.encode(refusal.to_dict()))
+    assert (caught.value.status, caught.value.title, caught.value.detail) == (423, "Locked", "because")
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b"\xff", b'{"status":"x"}', b"[" * 100000])
+def test_what_is_no_answer_is_said_to_be_none(line):
+    with pytest.raises(Refusal) as caught:
+        parse_answer(line)
+    assert caught.value.status == 502
+
+
+def test_the_text_names_every_op_and_field_that_is_accepted():
+    text = protocol.__doc__ or ""
+    rows = dict(re.findall(r"^``(\w+)`` +(.*?)(?=^``|^===)", text, flags=re.MULTILINE | re.DOTALL))
+    rows.pop("op", None)
+    named = {json.loads(protocol.encode(one))["op"] for one in GOOD}
+    assert set(rows) - {"promotion_info"} == named - {"promotion_info"}
+    for one in GOOD:
+        for name in set(one) - {"op"}:
+            assert f"``{name}``" in rows[one["op"]], (one["op"], name)
