@@ -346,3 +346,23 @@ def test_a_file_of_the_new_state_survives_as_it_is(tmp_path):
     full = machine.maker.write(machine.maker.full({b"one": File(b"1")}))
     machine.restore(full.id)
     assert machine.restore("made--2026-01-01T00-00-01Z") == NEW
+
+
+def test_what_becomes_a_link_while_it_is_removed_leads_nowhere(tmp_path, monkeypatch):
+    top, outside = tmp_path / "top", tmp_path / "outside"
+    for directory in (top / "d", outside):
+        (directory / "child").mkdir(parents=True)
+    real = tree_writer._subdirectories
+
+    def replaced(*arguments):
+        found = real(*arguments)
+        (top / "d").rename(tmp_path / "aside")
+        (top / "d").symlink_to(outside)
+        return found
+
+    monkeypatch.setattr(tree_writer, "_subdirectories", replaced)
+    parent = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(NotADirectoryError):
+        tree_writer.remove_tree(parent, b"top")
+    os.close(parent)
+    assert os.listdir(outside) == ["child"]
