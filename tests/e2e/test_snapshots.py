@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bots import Bot, http
-from tests.support.playbooks import PlaybookRun, ansible_playbook
+from tests.support.playbooks import REPOSITORY, PlaybookRun, ansible_playbook
 from tests.support.polling import wait_for
 
 from .conftest import INVENTORY
@@ -32,6 +33,20 @@ def snapshot(label: str, **variables: object) -> str:
     return str(made[0]["snapshot"]["id"])
 
 
+def full_snapshot(bot: Bot) -> str:
+    """Make one by the core, as the schedule does, without Ansible around it; its id."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1] + '/lib'); from pathlib import Path\n"
+        "from clawfactory_core.snapshots.create import apply_snapshot\n"
+        "from clawfactory_core.snapshots.settings import snapshot_request\n"
+        "print(apply_snapshot(snapshot_request(Path(sys.argv[1]), sys.argv[2], kind='full')).record.id)"
+    )
+    command = [str(bot.root / "venv/bin/python"), "-B", "-c", code, str(bot.root), bot.name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def state(bot: Bot) -> Path:
     return bot.root / "bot_repos" / bot.name / "state"
 
@@ -47,6 +62,16 @@ def note(bot: Bot, name: str, text: str) -> Path:
     )
     assert written.returncode == 0, written.stderr
     return state(bot) / "workspace" / "memory" / name
+
+
+def restore_step(bot: Bot, **options: str) -> None:
+    """One step of a restore by itself, as if its playbook ended after it."""
+    arguments = json.dumps({"root": str(bot.root), "bot": bot.name, **options})
+    python = f"ansible_python_interpreter={bot.root}/venv/bin/python"
+    command = [str(Path(sys.executable).with_name("ansible")), "-i", str(INVENTORY), bot.name, "-e", python]
+    command += ["-m", "clawfactory_restore", "-a", arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def open_plainly(bot: Bot, archive: Path, target: Path) -> None:
@@ -93,9 +118,9 @@ class TestWhileItWorks:
         talking.start()
         try:
             wait_for("a first turn", lambda: len(answers) > 0, 120)
-            for number in range(3):
+            for number in range(20):
                 before = committed(state(bot) / "state" / "openclaw.sqlite")
-                made = snapshot(f"busy-{number}", snapshot_full=True)
+                made = full_snapshot(bot)
                 target = tmp_path / str(number)
                 open_plainly(bot, directory(bot) / f"{made}.full.tar.zst.age", target)
                 assert list(target.rglob("*-wal")) == []
@@ -186,6 +211,23 @@ class TestRestore:
         assert (state(bot) / "workspace" / "memory" / "precious.md").read_text() == "precious"
         assert database.is_file()
         wait_for("a ready gateway", lambda: http(f"{bot.gateway_url}/readyz", timeout=10).status == 200, 90, every=1)
+
+    def test_restore_that_was_killed_after_the_swap_is_decided_by_the_operator(self, bot: Bot) -> None:
+        made = snapshot("decide")
+        later = note(bot, "later.md", "later")
+        ansible_playbook("playbooks/stop.yml", INVENTORY, "--limit", "e2e").succeeded()
+        for options in ({"state": "staged", "name": made}, {"state": "swapped"}):
+            restore_step(bot, **options)
+        # The playbook would start it and decide; here somebody else starts it.
+        ansible_playbook("playbooks/start.yml", INVENTORY, "--limit", "e2e").succeeded()
+        assert "restored" in bot.chat("restored")
+        assert not later.exists()
+        run = play("restore", restore_stop=True)
+        assert "restore_decide" in run.failures["e2e"], run.failures
+        assert not later.exists()
+        play("restore", restore_decide="put_back", restore_stop=True).succeeded()
+        assert later.read_text() == "later"
+        assert "still me" in bot.chat("still me")
 
     def test_another_bot_takes_it_on_with_an_identity_and_a_token_of_its_own(self, bot: Bot, second: Bot) -> None:
         note(bot, "inherited.md", "inherited")

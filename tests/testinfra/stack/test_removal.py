@@ -30,7 +30,7 @@ def test_remove_keeps_data_and_the_other_bot(machine: Host, play: Play, token: s
         "--label clawfactory.service=sandbox %s sleep infinity",
         image,
     )
-    assert "sandbox" in states(machine, "bot1")
+    assert states(machine, "bot1")["sbx-1"] == "running"
     play("playbooks/remove.yml", "--limit", "bot1").succeeded()
     assert states(machine, "bot1") == {}
     assert "clawfactory-bot1" not in machine.check_output("docker network ls")

@@ -39,7 +39,8 @@ def test_container_listens_exactly_here(machine: Host, inspect: Inspect, bot: st
         "gateway": {("tcp", "0.0.0.0:18789")},
         "egress": {("tcp", f"10.213.{block}.2:3128"), ("tcp", f"10.213.{block}.34:3128")},
         "proxy": {("tcp", f"10.213.{block}.20:18789"), ("tcp", f"10.213.{block}.20:8080")},
-        "controller": set(),
+        # The bot's own API, on the inside network; the operator's is a unix socket.
+        "controller": {("tcp", f"10.213.{block}.5:8090")},
         "broker": set(),
     }[part]
     pid = inspect(bot, part)["State"]["Pid"]

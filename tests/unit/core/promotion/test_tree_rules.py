@@ -14,6 +14,8 @@ from clawfactory_core.promotion.tree_rules import (
 )
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
+# Processor seconds: many times what is needed, and a small part of what quadratic work would take.
+_NOT_QUADRATIC = 30.0
 
 
 def file(path: bytes | str, size: int = 1, mode: str = "100644") -> TreeEntry:
@@ -265,15 +267,15 @@ def test_largest_allowed_tree_is_judged_quickly():
         *(file(f"workspace/skills{number % 100}/file-{number}.md") for number in range(19_000)),
         *(link(f"workspace/skills{number % 100}/link-{number}", f"file-{number}.md") for number in range(1000)),
     )
-    started = time.monotonic()
+    started = time.process_time()
     assert check_tree(entries) == []
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < _NOT_QUADRATIC
 
 
 def test_links_made_to_take_long_are_judged_quickly():
     layers = [
         link(f"top/layer{layer}/{number}", f"../layer{layer + 1}") for layer in range(10) for number in range(100)
     ]
-    started = time.monotonic()
+    started = time.process_time()
     assert check_tree(tree(*layers, file("top/layer10/end"))) == []
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < _NOT_QUADRATIC
