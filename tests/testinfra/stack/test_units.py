@@ -7,8 +7,8 @@ from testinfra.host import Host
 
 # CAP_DAC_READ_SEARCH alone: the watcher reads every bot's files and writes none.
 READ_EVERYTHING = f"{1 << 2:016x}"
-# CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, SYS_CHROOT: jobs become the bot's or its controller's user, locked into
-# what is theirs, and write for them.
+# CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, SYS_CHROOT: jobs become the bot's or its controller's user, locked
+# into what is theirs, and write for them.
 BECOME_ANYBODY = f"{1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 18:016x}"
 
 
