@@ -29,6 +29,7 @@ SYSTEMS = ("debian", "ubuntu")
 ARCHITECTURES = ("x86_64", "aarch64")
 LOCAL_CA = Path("/usr/local/share/ca-certificates")
 FIREWALL_TABLE = "clawfactory"
+ENGINE_PROGRAM = "dockerd"
 #: Programs of ours that run on the machine itself, as ``clawfactory-<name>``.
 SERVICES = ("disk-watch", "jobs")
 
@@ -40,11 +41,14 @@ def describe_machine(
 
     :param root: ``clawfactory_root``.
     :param pool: ``clawfactory_network_pool``.
-    :param commands: programs that have to be in PATH; the absent ones are in ``missing_commands``.
+    :param commands: programs that have to be in PATH; the absent ones are in ``missing_commands``, and so is the engine's
+        own program where no engine answers: the client alone may be there.
     :returns: plain data; sizes in MiB, ports as ``{"18789": "process name"}``.
     """
     release = read_os_release(Path("/etc/os-release"))
     allocations = read_allocations(root)
+    described_engine = describe_engine(engine or EngineSocket())
+    wanted = [*commands] if described_engine["available"] else [*commands, ENGINE_PROGRAM]
     return {
         "os": release.get("ID", ""),
         "os_like": release.get("ID_LIKE", "").split(),
@@ -55,7 +59,7 @@ def describe_machine(
         "init": "systemd" if Path("/run/systemd/system").is_dir() else "none",
         "memory_mb": _memory_mb(),
         "disk_free_mb": _disk_free_mb(root),
-        "missing_commands": [name for name in commands if shutil.which(name) is None],
+        "missing_commands": [name for name in wanted if shutil.which(name) is None],
         "venv": _first_line(root / "venv" / ".clawfactory-lock"),
         "ca_digest": ca_digest(LOCAL_CA),
         "allocations": allocations,
@@ -70,7 +74,7 @@ def describe_machine(
         "firewall_bridges": firewall_bridges(),
         "listening": listening_ports(),
         "public_addresses": public_addresses(),
-        "docker": describe_engine(engine or EngineSocket()),
+        "docker": described_engine,
     }
 
 

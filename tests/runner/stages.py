@@ -13,7 +13,7 @@ from .results import Count, Result, scenario_result, session_result, single
 
 _MOLECULE_CONFIG = ".config/molecule/config.yml"
 # Seconds; several times what each takes, so that only what hangs is ended.
-_UNIT_LIMIT = 900.0
+_UNIT_LIMIT = 1800.0
 _ENGINE_LIMIT = 900.0
 _SCENARIO_LIMIT = 1800.0
 _BROKER_LIMIT = 1800.0
