@@ -17,6 +17,14 @@ options:
     description: Name of the bot.
     type: str
     required: true
+  state:
+    description: V(rotated) replaces the tokens of gateway, controller and agent of a bot that has them, and nothing else.
+    type: str
+    choices: [present, rotated]
+    default: present
+  actor:
+    description: Who rotates, for the audit; needed with O(state=rotated).
+    type: str
   values:
     description: Environment names and values from the inventory.
     type: dict
@@ -27,13 +35,11 @@ options:
     elements: str
     default: []
   gateway_uid:
-    description: User id that reads the gateway's runtime copy.
+    description: User id that reads the gateway's runtime copy; needed with O(state=present).
     type: int
-    required: true
   controller_uid:
-    description: User id that reads the controller's runtime copy.
+    description: User id that reads the controller's runtime copy; needed with O(state=present).
     type: int
-    required: true
   snapshot_key:
     description: Where the private age key is kept.
     type: str
@@ -61,12 +67,17 @@ EXAMPLES = r"""
 RETURN = r"""
 generated:
   description: Names of the secrets that were generated, or would be.
-  returned: success
+  returned: with O(state=present)
+  type: list
+  elements: str
+rotated:
+  description: Names of the tokens that were replaced, or would be.
+  returned: with O(state=rotated)
   type: list
   elements: str
 recipient:
   description: age recipient of the bot's snapshots (public).
-  returned: success
+  returned: with O(state=present)
   type: str
 generations:
   description: When each container's copy was last written.
@@ -80,26 +91,33 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core import secrets
 from ansible.module_utils.clawfactory_core.adapters.age import make_key_pair
 from ansible.module_utils.clawfactory_core.errors import CoreError
+from ansible.module_utils.clawfactory_core.killswitch.record import Record, audit
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
     return {
         "root": {"type": "path", "required": True},
         "bot": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "rotated"], "default": "present"},
+        "actor": {"type": "str"},
         "values": {"type": "dict", "default": {}, "no_log": True},
         "used": {"type": "list", "elements": "str", "default": []},
-        "gateway_uid": {"type": "int", "required": True},
-        "controller_uid": {"type": "int", "required": True},
+        "gateway_uid": {"type": "int"},
+        "controller_uid": {"type": "int"},
         "snapshot_key": {"type": "str", "choices": ["machine", "control"], "default": "machine", "no_log": False},
         "snapshot_recipient": {"type": "str", "default": ""},
     }
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        required_if=[("state", "present", ("gateway_uid", "controller_uid")), ("state", "rotated", ("actor",))],
+        supports_check_mode=True,
+    )
     try:
-        result = run(module)
-    except CoreError as error:
+        result = rotate(module) if module.params["state"] == "rotated" else run(module)
+    except (CoreError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 
@@ -128,6 +146,17 @@ def run(module: AnsibleModule) -> dict[str, object]:
         "generations": secrets.generations(request.root, request.bot),
         "diff": plan.files.diff(),
     }
+
+
+def rotate(module: AnsibleModule) -> dict[str, object]:
+    root, bot = Path(module.params["root"]), module.params["bot"]
+    names = list(secrets.ROTATED)
+    if not module.check_mode:
+        names = secrets.rotate_tokens(root, bot)
+        # After it: tokens that are new without a line are better than a line about tokens that are old.
+        said = Record(bot, module.params["actor"], source="playbook")
+        audit(root, "secrets.rotated", said, {"names": names})
+    return {"changed": True, "rotated": names, "generations": secrets.generations(root, bot)}
 
 
 if __name__ == "__main__":

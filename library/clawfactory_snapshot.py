@@ -31,6 +31,10 @@ options:
     description: Make a full snapshot even if an increment would do.
     type: bool
     default: false
+  of_locked:
+    description: Make it although the bot is locked, once everything of it is dead. Snapshots of a locked bot are not pruned.
+    type: bool
+    default: false
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full, description: Names of the archives that come and go.}
@@ -101,6 +105,7 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "state": {"type": "str", "choices": ["present", "pruned"], "default": "present"},
         "label": {"type": "str", "default": ""},
         "full": {"type": "bool", "default": False},
+        "of_locked": {"type": "bool", "default": False},
     }
 
 
@@ -116,7 +121,9 @@ def main() -> None:
 def create(module: AnsibleModule) -> dict[str, object]:
     options = module.params
     kind = "full" if options["full"] else "auto"
-    request = snapshot_request(Path(options["root"]), options["bot"], label=options["label"], kind=kind)
+    request = snapshot_request(
+        Path(options["root"]), options["bot"], label=options["label"], kind=kind, of_locked=options["of_locked"]
+    )
     plan = plan_snapshot(request)
     if module.check_mode:
         name = f"{plan.id}.{plan.kind}.tar.zst.age"

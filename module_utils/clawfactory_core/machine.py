@@ -20,6 +20,7 @@ from .disk import parse_limit, read_mark
 from .errors import Conflict, CoreError, InvalidInput
 from .files import FileSpec, digest, plan_files
 from .layout import bot_specs, machine_specs
+from .locks import locked_bots, read_lock
 from .secrets import generations, read_env
 from .snapshots.journal import JOURNAL, is_unsettled
 from .workspace import workspace_entries
@@ -31,7 +32,7 @@ LOCAL_CA = Path("/usr/local/share/ca-certificates")
 FIREWALL_TABLE = "clawfactory"
 ENGINE_PROGRAM = "dockerd"
 #: Programs of ours that run on the machine itself, as ``clawfactory-<name>``.
-SERVICES = ("disk-watch", "jobs")
+SERVICES = ("disk-watch", "jobs", "killswitch")
 
 
 def describe_machine(
@@ -64,7 +65,7 @@ def describe_machine(
         "ca_digest": ca_digest(LOCAL_CA),
         "allocations": allocations,
         "drift": layout_drift(root, pool, allocations),
-        "locked": sorted(path.name for path in (root / "locks").glob("*") if path.is_file()),
+        "locked": {bot: lock.to_dict() for bot in locked_bots(root) if (lock := read_lock(root, bot)) is not None},
         "approved": {path.parent.name: approved(path) for path in root.glob("bot_repos/*/approved")},
         "secrets": {path.name: describe_secrets(root, path.name) for path in root.glob("secrets/*") if path.is_dir()},
         "units": enabled_units(),
@@ -106,7 +107,7 @@ def check_machine(machine: Mapping[str, Any], minimum_memory_mb: int, minimum_di
 def refuse_bot(bot: str, machine: Mapping[str, Any]) -> None:
     """:raises Conflict: the bot is locked, or its approved workspace cannot be bound into a container."""
     if bot in machine["locked"]:
-        raise Conflict(f"{bot} is locked, its file in locks/ below clawfactory_root says why; unlock it first")
+        raise Conflict(machine["locked"][bot]["refusal"])
     problem = machine["approved"].get(bot, {}).get("error")
     if problem:
         raise Conflict(f"{bot}: {problem}")

@@ -170,6 +170,44 @@ def apply_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> Secre
         return plan
 
 
+#: Those that an incident replaces; the webhook's secret stands at the remote as well.
+ROTATED = ("OPENCLAW_GATEWAY_TOKEN", "CLAWFACTORY_AGENT_TOKEN", "CONTROLLER_TOKEN")
+
+
+def rotate_tokens(root: Path, bot: str) -> list[str]:
+    """Give a bot new tokens; its containers read them when they start next.
+
+    :returns: names of those that were replaced.
+    :raises InvalidInput: the bot has no secrets on this machine.
+    """
+    directory = root / "secrets" / bot
+    run = directory / "run"
+    with _registry_lock(root):
+        gateway, controller = read_env(directory / "gateway.env"), read_env(directory / "controller.env")
+        runtime, registry = read_env(run / "gateway.env"), read_env(root / "secrets" / "tokens.env")
+        for name in ROTATED:
+            token = random_source.token_hex(16)
+            registry[names.env_prefix(bot) + name] = token
+            for held, there in zip((gateway, controller), TOKENS[name], strict=True):
+                if there and there not in held:
+                    raise InvalidInput(f"{bot} has no {there} on this machine; run: ansible-playbook site.yml -l {bot}")
+                if there:
+                    held[there] = token
+            if TOKENS[name][0]:
+                runtime[str(TOKENS[name][0])] = token
+        reader = (run / "controller.env").stat().st_uid
+        specs = [
+            _root_file(directory / "gateway.env", format_env(gateway)),
+            _root_file(directory / "controller.env", format_env(controller)),
+            _runtime_file(run / "gateway.env", runtime, (run / "gateway.env").stat().st_uid),
+            _runtime_file(run / "controller.env", controller, reader),
+            _root_file(root / "secrets" / "tokens.env", format_env(registry)),
+            _fingerprints(directory, reader, gateway, controller, _text(directory / _PRIVATE)),
+        ]
+        apply_files(plan_files(specs))
+    return list(ROTATED)
+
+
 def rotate_gateway_token(root: Path, bot: str, uid: int) -> None:
     """Give a bot's gateway a new token; the gateway reads it when it starts next.
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from ..container import entry_mounts, spec_digest
 from ..errors import Conflict, CoreError
 from ..files import write_atomic
+from ..locks import read_lock_at
 from .engine_socket import SOCKET, EngineUnavailable, _UnixConnection
 from .engine_stop import EngineStopper
 
@@ -150,12 +151,14 @@ class GatewayContainer(EngineStopper):
         self.end_sandboxes(self._bot)
 
     def _start(self) -> None:
-        if os.path.lexists(self._lockfile):
-            raise Conflict(f"{self._bot} is locked, {self._lockfile} says why; its gateway is not started")
+        lock = read_lock_at(self._lockfile, self._bot)
+        if lock is not None:
+            raise Conflict(f"{lock.refusal}; its gateway is not started")
         self._send("POST", f"/containers/{quote(self._name)}/start", None, {204, 304})
-        if os.path.lexists(self._lockfile):  # it may have been locked between the look and the start
+        lock = read_lock_at(self._lockfile, self._bot)
+        if lock is not None:  # between the look and the start
             self.stop_for_good(self._name)
-            raise Conflict(f"{self._bot} was locked while its gateway was started; it has been stopped")
+            raise Conflict(f"{lock.refusal}; its gateway was just started, and has been stopped")
 
     def _create(self, body: Mapping[str, Any]) -> None:
         self._send("POST", f"/containers/create?name={quote(self._next)}", body, {201})

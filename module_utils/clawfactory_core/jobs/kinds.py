@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Conflict, CoreError, InvalidInput
+from ..locks import read_lock
 from ..snapshots.chains import list_snapshots
 from ..snapshots.progress import Progress
 from ..snapshots.records import SnapshotRecord
@@ -69,9 +70,9 @@ def check_request(root: Path, bot: str, request: Request, jobs: Iterable[JobReco
 
 def check_unlocked(root: Path, bot: str) -> None:
     """:raises Refusal: 423, the bot is locked."""
-    lock = root / "locks" / bot
-    if os.path.lexists(lock):
-        raise Refusal(423, "Locked", f"{bot} is locked, {lock} says why; unlock it first, then ask again")
+    lock = read_lock(root, bot)
+    if lock is not None:
+        raise Refusal(423, "Locked", lock.refusal)
 
 
 def _check_snapshot(root: Path, bot: str, request: Request, jobs: Iterable[JobRecord]) -> None:

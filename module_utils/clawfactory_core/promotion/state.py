@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ..allocation import describe, read_allocations
 from ..errors import Conflict, InvalidInput
+from ..locks import check_unlocked
 from ..names import check_bot_name
 from ..secrets import read_env
 from .repository import Remote
@@ -149,8 +150,7 @@ def load(root: Path, bot: str) -> BotPromotion:
 
 def refuse_locked(bot: BotPromotion) -> None:
     """:raises Conflict: the bot is locked."""
-    if os.path.lexists(bot.lockfile):
-        raise Conflict(f"{bot.bot} is locked, {bot.lockfile} says why; run 'clawfactory unlock' first")
+    check_unlocked(bot.root, bot.bot)
 
 
 def settings_path(root: Path, bot: str) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..adapters.age import check_recipients
 from ..errors import Conflict, CoreError, InvalidInput
-from ..locks import check_unlocked
+from ..locks import LOCKED, read_lock
 from ..names import check_bot_name
 from .capture import Limits
 from .chains import chain_of, list_snapshots
@@ -38,6 +38,7 @@ class SnapshotRequest:
     :param max_chain: archives of a chain, after which a full one follows.
     :param max_delta_ratio: bytes of a chain's incremental archives against those of its full one, the same.
     :param min_free_bytes: what must stay free where the snapshots are.
+    :param of_locked: also of a locked bot, once everything of it is dead: to keep what it was locked for.
     :param index: file of the local index; ``None`` for ``<root>/secrets/<bot>/snapshot.index``.
     """
 
@@ -56,6 +57,7 @@ class SnapshotRequest:
     max_delta_ratio: float = 0.30
     min_free_bytes: int = 1 << 30
     index: Path | None = None
+    of_locked: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class SnapshotPlan:
 def check_request(request: SnapshotRequest) -> None:
     """:raises InvalidInput: a value is refused. :raises Conflict: the bot is locked."""
     check_bot_name(request.bot)
-    check_unlocked(request.root, request.bot)
+    lock = read_lock(request.root, request.bot)
+    if lock is not None and not (request.of_locked and lock.state == LOCKED):
+        raise Conflict(lock.refusal)
     if request.kind not in _AUTO_KINDS:
         raise InvalidInput(f"kind {request.kind!r} is unknown; use 'auto' or 'full'")
     check_recipients(request.recipients)

@@ -152,7 +152,9 @@ def read_identities(root: Path, bot: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def snapshot_request(root: Path, bot: str, *, label: str = "", kind: str = "auto") -> SnapshotRequest:
+def snapshot_request(
+    root: Path, bot: str, *, label: str = "", kind: str = "auto", of_locked: bool = False
+) -> SnapshotRequest:
     """What to ask :func:`.create.apply_snapshot` for, by the bot's settings.
 
     :raises InvalidInput: settings or recipients are missing or not usable.
@@ -174,4 +176,5 @@ def snapshot_request(root: Path, bot: str, *, label: str = "", kind: str = "auto
         max_chain=settings.max_chain,
         max_delta_ratio=settings.max_delta_percent / 100,
         min_free_bytes=settings.min_free_mb * _MIB,
+        of_locked=of_locked,
     )

@@ -1,0 +1,149 @@
+"""What holds a lock: as long as it is there, nothing of the bot lives on, whoever starts it, and what hung is finished.
+
+The locks of the machine are all it obeys. It never unlocks. A bot is also locked by whoever can only write a lock and not
+do the rest, such as the jobs service on the operator's word: the guard does the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from .. import locks
+from ..errors import CoreError
+from . import record
+from .lock import LockRequest, Outcome, Switch, apply_lock
+from .machine_lock import read_machine
+from .network import NetworkError, bridges_of
+from .record import Record
+from .world import World, bounded, turn
+
+#: Seconds between two looks, with and without a lock.
+BUSY_SECONDS, IDLE_SECONDS = 0.25, 0.25
+#: Seconds between two looks at the packet filter, whose program takes some milliseconds.
+_FILTER_SECONDS = 1.0
+#: Seconds between two lines of the audit about a bot that is started again and again.
+_SAID_SECONDS = 60.0
+_NOTE_SECONDS = 5.0
+_LOG = logging.getLogger("clawfactory.killswitch")
+
+
+class Guard:
+    """:param ending: set it to end :meth:`run`."""
+
+    def __init__(self, root: Path, ending: threading.Event, world: World | None = None) -> None:
+        self._root = root
+        self._ending = ending
+        self._world = world or World()
+        self._ports: set[str] = set()
+        self._next_filter = 0.0
+        self._said: dict[str, float] = {}
+        self._complaint = ""
+
+    def run(self) -> None:
+        """Hold every lock until told to end."""
+        while not self._ending.is_set():
+            busy = False
+            try:
+                busy = self.once()
+                self._complain("")
+            except (CoreError, OSError) as error:
+                # Whatever it is, the next look may go better; a guard that ends guards nothing.
+                self._complain(str(error))
+            self._ending.wait(BUSY_SECONDS if busy else IDLE_SECONDS)
+
+    def once(self) -> bool:
+        """Look once.
+
+        :returns: whether anything is locked.
+        """
+        bots = locks.locked_bots(self._root)
+        machine = read_machine(self._root)
+        if not bots and machine is None:
+            self._next_filter = 0.0
+            return False
+        for bot in bots:
+            found = record.read(self._root, bot)
+            if found is not None and found.state != locks.LOCKED:
+                self._finish(bot, found)
+        with turn(self._world, 0.0) as ours:
+            if ours:
+                bots = locks.locked_bots(self._root)  # one may just have been unlocked
+                self._hold_network(bots)
+                self._hold(bots)
+        return True
+
+    def hold_network(self) -> None:
+        """Cut off what is locked, whether the packet filter knows it or not; at boot, before the engine starts."""
+        bots = locks.locked_bots(self._root)
+        machine = read_machine(self._root)
+        if bots or machine:
+            cut = self._world.network.cut(bots, machine.allowed if machine else None)
+            if not cut.how:
+                raise NetworkError("; ".join(cut.problems))
+
+    def _hold_network(self, bots: list[str]) -> None:
+        if time.monotonic() < self._next_filter:
+            return
+        machine = read_machine(self._root)
+        ports = set(self._world.network.ports(bridges_of(bots)))
+        if ports - self._ports or not self._world.network.is_cut(bots, machine=machine is not None):
+            self.hold_network()
+        self._ports = ports
+        self._next_filter = time.monotonic() + _FILTER_SECONDS
+
+    def _hold(self, bots: list[str]) -> None:
+        found_all = {bot: found for bot in bots if (found := record.read(self._root, bot)) is not None}
+        done = {bot: found for bot, found in found_all.items() if found.state == locks.LOCKED}
+        switch = Switch(self._root, done, self._world)
+        killed = switch.kill()
+        problems: list[str] = []
+        before = dict(done)
+        policies = switch.turn_policies_off(done, problems)
+        for bot, found in done.items():
+            counts = switch.counts(bot, killed)
+            if counts["killed"] or counts["policies"]:
+                self._tell(found, counts)
+            if "audit" in found.pending:
+                done[bot] = record.finish(self._root, found)
+            elif found != before[bot]:
+                record.write(self._root, found)
+        if problems or policies.problems:
+            raise CoreError("; ".join([*problems, *policies.problems]))
+
+    def _finish(self, bot: str, found: Record) -> None:
+        """Do what whoever locked did not do, or not to its end; it may be doing it at this moment, which harms nothing."""
+        # A lock that somebody else is just throwing is theirs to finish, unless they die over it.
+        if found.actor and found.source != "dashboard" and _age(self._root, bot) < _NOTE_SECONDS:
+            return
+        request = LockRequest(
+            self._root, (bot,), actor=found.actor or "somebody", reason=found.reason, source=found.source or "guard"
+        )
+        outcome: Outcome = apply_lock(request, self._world)
+        _LOG.warning("%s: locked, %d processes killed; %s", bot, outcome.killed, "; ".join(outcome.problems) or "done")
+
+    def _tell(self, found: Record, counts: dict[str, int]) -> None:
+        _LOG.warning("%s is locked: %s", found.bot, counts)
+        if time.monotonic() < self._said.get(found.bot, 0.0):
+            return
+        self._said[found.bot] = time.monotonic() + _SAID_SECONDS
+        said = replace(found, actor="guard", source="guard", happened={})
+        problem = bounded(lambda: record.audit(self._root, "lock.enforced", said, counts), _NOTE_SECONDS)
+        if problem:
+            _LOG.error("%s: audit: %s", found.bot, problem)
+
+    def _complain(self, text: str) -> None:
+        if text and text != self._complaint:
+            _LOG.error("%s", text)
+        self._complaint = text
+
+
+def _age(root: Path, bot: str) -> float:
+    try:
+        return abs(time.time() - os.lstat(locks.lock_path(root, bot)).st_mtime)
+    except FileNotFoundError:
+        return 0.0

@@ -1,0 +1,190 @@
+"""Finds the processes of containers by their cgroups, and kills them without asking an engine.
+
+A container that forks as fast as it can is frozen first: nothing in a frozen cgroup can fork, so the list that is killed
+is complete. Where the kernel kills a whole cgroup at once (``cgroup.kill``), that is done too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_DEAD = frozenset("ZXx")
+_PAUSE = 0.004
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process in a container.
+
+    :param containers: ids in the paths of its cgroups: its container's, and of those that one is in.
+    :param uid: whom it runs as.
+    :param cgroups: ``/proc/<pid>/cgroup``.
+    """
+
+    pid: int
+    containers: frozenset[str]
+    uid: int
+    cgroups: str
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """A mounted cgroup hierarchy.
+
+    :param controllers: of version 1; empty for version 2.
+    :param root: path in the hierarchy that is mounted at ``mount``.
+    """
+
+    controllers: frozenset[str]
+    root: str
+    mount: Path
+
+    def directory(self, cgroups: str) -> Path | None:
+        """Where the cgroup of a process is in this hierarchy, by its ``/proc/<pid>/cgroup``."""
+        for line in cgroups.splitlines():
+            number, controllers, path = line.split(":", 2)
+            ours = number == "0" if not self.controllers else bool(self.controllers & set(controllers.split(",")))
+            base = self.root.rstrip("/")
+            if ours and (path == base or path.startswith(base + "/")):
+                return Path(f"{self.mount}{path[len(base) :]}")
+        return None
+
+
+@dataclass
+class Killed:
+    """What was done.
+
+    :param processes: those that were found, each once.
+    :param left: those that did not die in time.
+    """
+
+    processes: list[Process]
+    left: list[Process]
+
+
+class Processes:
+    """The machine's processes.
+
+    :param proc: ``/proc``.
+    :param send: sends SIGKILL to a process that is still in the same cgroup; tests have their own.
+    """
+
+    def __init__(self, proc: Path = Path("/proc"), send: Callable[[Process, Path], None] | None = None) -> None:
+        self._proc = proc
+        self._send = send or _send
+
+    def in_containers(self) -> list[Process]:
+        """All living processes that are in some container."""
+        found = []
+        for name in os.listdir(self._proc):
+            if not name.isdigit():
+                continue
+            try:
+                cgroups = (self._proc / name / "cgroup").read_text()
+                ids = frozenset(_ID.findall(cgroups))
+                if ids and not self._is_dead(name):
+                    found.append(Process(int(name), ids, self._uid(name), cgroups))
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended
+        return found
+
+    def freeze(self, processes: Iterable[Process]) -> None:
+        """Let nothing in the cgroups of these processes run or fork; does not wait for it."""
+        self._write(processes, {"cgroup.freeze": "1", "freezer.state": "FROZEN"})
+
+    def kill(self, find: Callable[[], list[Process]], seconds: float) -> Killed:
+        """Kill what ``find`` finds until it finds nothing more."""
+        seen: dict[int, Process] = {}
+        deadline = time.monotonic() + seconds
+        while True:
+            found = find()
+            if not found or time.monotonic() > deadline:
+                return Killed(list(seen.values()), found)
+            self.freeze(found)
+            for process in self._complete(found):
+                seen[process.pid] = process
+                self._send(process, self._proc)
+            self._write(found, {"cgroup.kill": "1"})
+            # SIGKILL waits for a frozen process of version 1 to thaw; it then dies before it runs on.
+            self._write(found, {"freezer.state": "THAWED", "cgroup.freeze": "0"})
+            time.sleep(_PAUSE)
+
+    def hierarchies(self) -> list[Hierarchy]:
+        """Those that freeze and kill: version 2, and the freezer of version 1."""
+        found = []
+        for line in (self._proc / "self" / "mountinfo").read_text().splitlines():
+            before, _, after = line.partition(" - ")
+            fields, (kind, _source, options) = before.split(), after.split()[:3]
+            controllers = frozenset({"freezer"} & set(options.split(",")))
+            if kind == "cgroup2" or (kind == "cgroup" and controllers):
+                found.append(Hierarchy(controllers, fields[3], Path(fields[4])))
+        return found
+
+    def _complete(self, found: list[Process]) -> list[Process]:
+        """These and what was forked in their cgroups before they froze."""
+        by_pid: dict[int, Process] = {process.pid: process for process in found}
+        for hierarchy in self.hierarchies():
+            for process in found:
+                directory = hierarchy.directory(process.cgroups)
+                for pid in _pids(directory) if directory else []:
+                    by_pid.setdefault(pid, Process(pid, process.containers, process.uid, process.cgroups))
+        return list(by_pid.values())
+
+    def _write(self, processes: Iterable[Process], values: Mapping[str, str]) -> None:
+        """Write control files of the processes' cgroups, where there are such."""
+        for hierarchy in self.hierarchies():
+            for cgroups in {process.cgroups for process in processes}:
+                directory = hierarchy.directory(cgroups)
+                # A process of no container of its own in this hierarchy shares the cgroup with the whole machine.
+                if directory is None or not _ID.search(directory.name):
+                    continue
+                for name, value in values.items():
+                    path = directory / name
+                    try:
+                        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                    except OSError:
+                        continue  # not a file of this version, or the cgroup has just gone
+                    try:
+                        os.write(descriptor, value.encode())
+                    except OSError:
+                        pass  # the cgroup goes; whoever is still in it is found again
+                    finally:
+                        os.close(descriptor)
+
+    def _is_dead(self, name: str) -> bool:
+        return (self._proc / name / "stat").read_text().rpartition(")")[2].split()[0] in _DEAD
+
+    def _uid(self, name: str) -> int:
+        for line in (self._proc / name / "status").read_text().splitlines():
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+        return 0
+
+
+def _pids(directory: Path) -> list[int]:
+    try:
+        return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+def _send(process: Process, proc: Path) -> None:
+    """By a descriptor of the process: its number may belong to another one meanwhile, which is in another cgroup."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if frozenset(_ID.findall((proc / str(process.pid) / "cgroup").read_text())) & process.containers:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it has ended
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""What the kill switch works on: the machine's packet filter, processes, engine; and one at a time of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..allocation import describe, read_allocations
+from ..errors import CoreError
+from .containers import Container, EngineFiles
+from .engine import Engine
+from .network import Network
+from .processes import Process, Processes
+
+_ANY_POOL = "10.0.0.0/8"  # user ids do not follow from the pool of networks
+_UIDS = ("gateway_uid", "controller_uid", "proxy_uid", "egress_uid", "broker_uid")
+_POLL = 0.01
+
+
+@dataclass
+class World:
+    """:param turn: file by which one waits for another."""
+
+    network: Network = field(default_factory=Network)
+    processes: Processes = field(default_factory=Processes)
+    files: EngineFiles = field(default_factory=EngineFiles)
+    engine: Engine = field(default_factory=Engine)
+    proc: Path = Path("/proc")
+    turn: Path = Path("/run/clawfactory-killswitch.turn")
+
+
+class Belongings:
+    """What belongs to bots: containers by their labels, with what is in them.
+
+    A container whose label cannot be read (its directory is damaged, or just being made) is told by the user of its
+    process, which follows from a bot's slot. Never one whose label can be read: a foreign container may have such users.
+    """
+
+    def __init__(self, root: Path, bots: Iterable[str], world: World) -> None:
+        self._bots = frozenset(bots)
+        self._world = world
+        self._uids: dict[int, str] = {}
+        self.problems: list[str] = []
+        self.all: list[Container] = []
+        try:
+            allocations = read_allocations(root)
+            for bot in self._bots & set(allocations):
+                described = describe(root, bot, _ANY_POOL, allocations[bot])
+                self._uids |= {int(described[key]): bot for key in _UIDS}
+        except (CoreError, OSError, ValueError, TypeError, KeyError) as error:
+            self.problems.append(f"slots: {error}; processes are found by the labels of their containers alone")
+
+    def containers(self) -> list[Container]:
+        """The bots' containers as they are now."""
+        try:
+            self.all = self._world.files.containers()
+        except OSError as error:
+            problem = f"containers: {error}; processes are found by the bots' users alone"
+            if problem not in self.problems:
+                self.problems.append(problem)
+        return [container for container in self.all if container.bot in self._bots]
+
+    def processes(self) -> list[Process]:
+        """The bots' living processes."""
+        self.containers()
+        return [process for process in self._world.processes.in_containers() if self.owner(process)]
+
+    def owner(self, process: Process) -> str:
+        """Whose a process is, as of the last look at the containers; empty for nobody's of these bots."""
+        known = [container.bot for container in self.all if container.id in process.containers]
+        if known:
+            return next((bot for bot in known if bot in self._bots), "")
+        return self._uids.get(process.uid, "")
+
+
+@contextmanager
+def turn(world: World, seconds: float) -> Iterator[bool]:
+    """Wait for whoever works on the same machine, but not for ever.
+
+    :returns: whether it is our turn.
+    """
+    try:
+        descriptor = os.open(world.turn, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        yield False
+        return
+    try:
+        deadline = time.monotonic() + seconds
+        ours = False
+        while not ours:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ours = True
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(_POLL)
+        yield ours
+    finally:
+        os.close(descriptor)
+
+
+def bounded(what: Callable[[], object], seconds: float) -> str:
+    """Do something that may hang, such as writing to a disk, and go on without it if it does.
+
+    :returns: why it is not done; empty if it is.
+    """
+    problems: list[str] = []
+
+    def attempt() -> None:
+        try:
+            what()
+        except (OSError, CoreError) as error:
+            problems.append(str(error))
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        return f"not done within {seconds:g} s"
+    return problems[0] if problems else ""
