@@ -11,6 +11,8 @@ import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from clawfactory_core.locks import way_out
+
 from .clients import MAX_CONNECTIONS, AuditLog, Client
 from .engine import Engine, EngineError, Upgraded
 from .http import ClientGone, Connection, Reply, Request
@@ -167,6 +169,8 @@ class Broker:
                 return None
 
     async def _answer(self, connection: Connection, request: Request, client: Client) -> Outcome:
+        if os.path.lexists(self._settings.lock_file):
+            raise Refused(423, f"{self._settings.bot} is locked; to end that: {way_out(self._settings.bot)}")
         route, path = self._routes.find(client.profile, request)
         query = parse_query(route.query, request.query or "")
         body = await connection.read_body(request, route.body)

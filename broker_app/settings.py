@@ -143,6 +143,7 @@ class Settings(_Model):
 
     :param gateway_probe: the one command OpenClaw runs in its own container (``SELF_IDENTITY_PROBE`` of its sandbox
         backend, with the path of its Node in front).
+    :param lock_file: while it is there the bot is locked, and nothing is answered.
     :param bot_directory: host path that holds the bot's ``state/`` and ``approved/``.
     :param stream_seconds: longest life of a hijacked stream.
     """
@@ -151,6 +152,7 @@ class Settings(_Model):
     bot: Annotated[str, AfterValidator(_require_bot)]
     engine_socket: CleanPath
     audit_file: CleanPath
+    lock_file: CleanPath
     clients: Clients
     gateway_probe: list[str] = Field(min_length=1, max_length=16)
     bot_directory: CleanPath

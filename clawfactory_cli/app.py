@@ -120,6 +120,58 @@ _add_verb("restart", "Restart bots.")
 
 
 @app.command()
+def lock(
+    bots: p.Bots = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for whoever comes next.")] = "",
+    machine: Annotated[
+        bool, typer.Option("--machine", help="Cut off the whole machine, but loopback and your own SSH.")
+    ] = False,
+    snapshot: Annotated[bool, typer.Option("--snapshot", help="Make a snapshot when everything is dead.")] = False,
+    inventory: p.Inventory = None,
+    extra_vars: p.ExtraVars = None,
+    verbose: p.Verbose = 0,
+    ask_become_pass: p.AskBecomePass = None,
+    vault_password_file: p.VaultPasswordFile = None,
+    ask_vault_pass: p.AskVaultPass = False,
+) -> None:
+    """Kill switch: cut bots off, kill them, and let nothing start them until 'unlock'."""
+    options = p.options(inventory, extra_vars, verbose, ask_become_pass, vault_password_file, ask_vault_pass)
+    chosen = {
+        "lockdown_reason": reason,
+        "lockdown_scope": "machine" if machine else "bot",
+        "lockdown_snapshot": snapshot,
+    }
+    options = replace(options, extra_vars=(*options.extra_vars, json.dumps(chosen)))
+    _play("playbooks/lockdown.yml", _limit(bots, options), options)
+
+
+@app.command()
+def unlock(
+    bots: p.Bots = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Give gateway, controller and agent new tokens first.")
+    ] = False,
+    snapshot: Annotated[str | None, typer.Option("--snapshot", metavar="ID", help="Restore it first.")] = None,
+    sha: Annotated[
+        str | None, typer.Option("--sha", metavar="COMMIT", help="Move what is approved to it first.")
+    ] = None,
+    machine: Annotated[bool, typer.Option("--machine", help="Also end the cut of the whole machine.")] = False,
+    inventory: p.Inventory = None,
+    extra_vars: p.ExtraVars = None,
+    verbose: p.Verbose = 0,
+    ask_become_pass: p.AskBecomePass = None,
+    vault_password_file: p.VaultPasswordFile = None,
+    ask_vault_pass: p.AskVaultPass = False,
+) -> None:
+    """End a lock: show who, when and why, then bring the bots back."""
+    options = p.options(inventory, extra_vars, verbose, ask_become_pass, vault_password_file, ask_vault_pass)
+    chosen: dict[str, object] = {"unlock_rotate": rotate, "unlock_scope": "machine" if machine else "bot"}
+    chosen |= {name: value for name, value in (("unlock_snapshot", snapshot), ("unlock_sha", sha)) if value}
+    options = replace(options, extra_vars=(*options.extra_vars, json.dumps(chosen)))
+    _play("playbooks/unlock.yml", _limit(bots, options), options)
+
+
+@app.command()
 def status(
     bots: p.Bots = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,

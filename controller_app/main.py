@@ -23,7 +23,7 @@ from .middleware.access_log import AccessLogMiddleware
 from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.forwarded import ForwardedHeadersMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
-from .routers import health, jobs, pages, promotion, session, status, webhook
+from .routers import health, jobs, killswitch, pages, promotion, session, status, webhook
 from .services.background import running
 from .services.gateway import GatewayProbe, make_gateway_client
 from .services.git_remote import GitRemote
@@ -92,7 +92,7 @@ def create_app(
     add_exception_handlers(app)
     app.include_router(health.router)
     app.include_router(webhook.router)  # no browser's doing: the signature says where it comes from
-    for module in (status, session, pages, promotion, jobs):
+    for module in (status, session, pages, promotion, jobs, killswitch):
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
     return app

@@ -176,7 +176,7 @@ def let_in(options: dict[str, object]) -> Exceptions:
     if options["ssh"] and session is None and not options["allow"]:
         raise InvalidInput(
             "scope=machine: the address of this SSH session cannot be found, so it would end as well; "
-            "nothing has been done. Name it: -e '{\"lockdown_allow\": [\"ADDRESS\"]}', or lock the bots alone"
+            'nothing has been done. Name it: -e \'{"lockdown_allow": ["ADDRESS"]}\', or lock the bots alone'
         )
     return exceptions(options["allow"], session)  # type: ignore[arg-type]
 

@@ -18,7 +18,7 @@ options:
     type: str
     required: true
   state:
-    description: V(rotated) replaces the tokens of gateway, controller and agent of a bot that has them, and nothing else.
+    description: V(rotated) replaces the tokens of gateway, controller and agent, and nothing else.
     type: str
     choices: [present, rotated]
     default: present

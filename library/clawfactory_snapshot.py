@@ -32,7 +32,7 @@ options:
     type: bool
     default: false
   of_locked:
-    description: Make it although the bot is locked, once everything of it is dead. Snapshots of a locked bot are not pruned.
+    description: Make it although the bot is locked, once everything of it is dead.
     type: bool
     default: false
 attributes:

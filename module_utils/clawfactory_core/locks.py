@@ -1,4 +1,4 @@
-"""Locks: as long as ``<root>/locks/<bot>`` is there, nothing of the bot's runs, is changed, read in the clear or deleted.
+"""Locks: while ``<root>/locks/<bot>`` is there, nothing of the bot's runs, is changed, read in the clear or deleted.
 
 Whatever the file is, it locks; what stands in it only says who, when and why. The kill switch writes it, see
 :mod:`.killswitch`; here it is read, by everybody who has to refuse.

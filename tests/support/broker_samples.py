@@ -23,6 +23,7 @@ SETTINGS_DOCUMENT: dict[str, Any] = {
     "bot": "bot1",
     "engine_socket": "/run/engine/docker.sock",
     "audit_file": "/audit/broker.jsonl",
+    "lock_file": "/run/locks/bot1",
     "clients": {
         "gateway": {"socket": "/run/broker/gateway/docker.sock", "uid": 20001},
         "controller": {"socket": "/run/broker/controller/docker.sock", "uid": 30001},

@@ -30,6 +30,7 @@ class JobsServer:
             "job": self._find,
             "jobs": lambda fields: {"jobs": list(reversed(self.jobs.values()))},
             "snapshots": {"snapshots": []},
+            "lock": self._lock,
             "promotion_info": {"promotion": {"locked": False}},
             "follow": self._follow,
         }
@@ -86,6 +87,16 @@ class JobsServer:
             return {"job": self.add_job(kind, actor=fields["actor"], source=source)}
 
         return start
+
+    def _lock(self, fields: dict[str, str]) -> Answer:
+        reason = fields.get("reason", "")
+        found = {
+            "time": "2027-01-15T08:00:00.000+00:00",
+            "state": "locking",
+            "scope": "bot",
+            "refusal": "bot1 is locked",
+        }
+        return {"lock": {"actor": fields["actor"], "reason": reason, **found}}
 
     def _find(self, fields: dict[str, str]) -> Answer:
         job = self.jobs.get(fields["id"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Conflict, CoreError, InvalidInput
+from ..killswitch import record
 from ..locks import read_lock
 from ..snapshots.chains import list_snapshots
 from ..snapshots.progress import Progress
@@ -73,6 +73,18 @@ def check_unlocked(root: Path, bot: str) -> None:
     lock = read_lock(root, bot)
     if lock is not None:
         raise Refusal(423, "Locked", lock.refusal)
+
+
+def throw_lock(root: Path, bot: str, request: Request) -> dict[str, str]:
+    """Lock a bot; the guard, whom the lock tells, does the rest. What may do that needs rights this service has not.
+
+    :returns: the lock that is there now.
+    :raises OSError: there is none.
+    """
+    reason = " ".join(request.fields.get("reason", "").split())
+    record.mark(root, record.Record(bot, request.fields["actor"], record.now(), reason, source="dashboard"))
+    lock = read_lock(root, bot)
+    return lock.to_dict() if lock else {}
 
 
 def _check_snapshot(root: Path, bot: str, request: Request, jobs: Iterable[JobRecord]) -> None:

@@ -18,6 +18,7 @@ be left out; it must not be null.
 ``rollback``             ``actor``, ``sha`` ?                                           ``{"job": JOB}``
 ``deny``                 ``actor``, ``proposal``, ``reason``                            ``{"job": JOB}``
 ``memory_backup``        ``actor``                                                      ``{"job": JOB}``
+``lock``                 ``actor``, ``reason`` ?                                        ``{"lock": {…}}``
 ``job``                  ``id``                                                         ``{"job": JOB}``
 ``jobs``                                                                                ``{"jobs": [JOB, …]}``
 ``follow``               ``id``                                                         lines, see below
@@ -39,6 +40,10 @@ Fields, all of them strings:
   there, as is ``sha``. An id is taken once: the second request with it gets 409, also after a restart.
 - ``reason``: 1 to 500 characters, no control characters but ``\\n``.
 - ``id``: of a job, 24 lower-case hexadecimal digits; ids of later jobs sort after those of earlier ones.
+
+``lock`` throws the kill switch; it waits for no job, and nothing here ends it. It answers as soon as the lock is there;
+the machine's guard then cuts the network and kills. ``{"lock": {"actor": "…", "time": TIME, "reason": "…", …}}`` says
+whose lock it is: of a bot that was locked before, the earlier one's.
 
 The first five ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
 after another, at most 8 wait. ``jobs`` names the latest 50, newest first. JOB::
@@ -214,6 +219,7 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rollback": (("actor",), ("sha",)),
     "deny": (("actor", "proposal", "reason"), ()),
     "memory_backup": (("actor",), ()),
+    "lock": (("actor",), ("reason",)),
     "job": (("id",), ()),
     "jobs": ((), ()),
     "follow": (("id",), ()),

@@ -16,7 +16,7 @@ from ..allocation import describe, read_allocations
 from ..errors import CoreError
 from ..names import BOT_NAME
 from .child import Children
-from .kinds import Work, snapshot_entries
+from .kinds import Work, snapshot_entries, throw_lock
 from .listener import BACKLOG, Leaving, has_left, inode, open_listener, peer_uid, receive, send
 from .protocol import ANSWER_BYTES, KINDS, REQUEST_SECONDS, SOCKET_NAME, Refusal, Request, encode, parse_request
 from .queue import BotJobs
@@ -225,6 +225,8 @@ class JobsService:
         """
         if request.op in KINDS:
             return {"job": bot.jobs.ask(request).to_dict()}
+        if request.op == "lock":
+            return {"lock": throw_lock(self._root, bot.name, request)}
         if request.op == "job":
             return {"job": bot.jobs.get(request.fields["id"]).to_dict()}
         if request.op == "jobs":

@@ -72,7 +72,12 @@ def _unlock(options: argparse.Namespace) -> int:
         return 0
     done = apply_unlock(
         UnlockRequest(
-            options.root, tuple(bots), options.actor or _user(), options.reason, source="script", machine=options.machine
+            options.root,
+            tuple(bots),
+            options.actor or _user(),
+            options.reason,
+            source="script",
+            machine=options.machine,
         )
     )
     if options.json:

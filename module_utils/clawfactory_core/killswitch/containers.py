@@ -34,7 +34,7 @@ class Container:
 
 
 class EngineFiles:
-    """:param data_roots: where engines may keep their data; ``None``: what their configuration says, and the default."""
+    """:param data_roots: where engines may keep their data; ``None``: as their configuration says, and the default."""
 
     def __init__(self, data_roots: Iterable[Path] | None = None) -> None:
         self._roots = list(data_roots) if data_roots is not None else [*_configured_roots(DAEMON_FILE), DATA_ROOT]

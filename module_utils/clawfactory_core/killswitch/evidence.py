@@ -82,7 +82,7 @@ def _process(process: Process, proc: Path) -> dict[str, Any]:
 
 def _connections(pid: int, proc: Path) -> list[dict[str, str]]:
     """Sockets of the network namespace of a process: protocol, addresses, state as the kernel numbers it."""
-    found = []
+    found: list[dict[str, str]] = []
     for table in _TABLES:
         try:
             rows = (proc / str(pid) / "net" / table).read_text().splitlines()[1:]

@@ -1,7 +1,7 @@
-"""What holds a lock: as long as it is there, nothing of the bot lives on, whoever starts it, and what hung is finished.
+"""What holds a lock: while it is there, nothing of the bot lives on, whoever starts it, and what hung is finished.
 
-The locks of the machine are all it obeys. It never unlocks. A bot is also locked by whoever can only write a lock and not
-do the rest, such as the jobs service on the operator's word: the guard does the rest.
+The locks of the machine are all it obeys. It never unlocks. A bot is also locked by whoever can only write a lock and
+not do the rest, such as the jobs service on the operator's word: the guard does the rest.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Guard:
             raise CoreError("; ".join([*problems, *policies.problems]))
 
     def _finish(self, bot: str, found: Record) -> None:
-        """Do what whoever locked did not do, or not to its end; it may be doing it at this moment, which harms nothing."""
+        """Do what whoever locked did not do, or not to its end; that both do it at the same moment harms nothing."""
         # A lock that somebody else is just throwing is theirs to finish, unless they die over it.
         if found.actor and found.source != "dashboard" and _age(self._root, bot) < _NOTE_SECONDS:
             return

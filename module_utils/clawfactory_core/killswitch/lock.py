@@ -1,7 +1,7 @@
 """Locks bots: the network, the processes, the restart policies, the lock, the audit; in this order.
 
-Nothing waits for what can hang: nothing is asked of the engine before everything is dead, and a step that fails is noted
-and the next one done. Whatever is left, a second ``lock`` or the guard finishes.
+Nothing waits for what can hang: nothing is asked of the engine before everything is dead, and a step that fails is
+noted and the next one done. Whatever is left, a second ``lock`` or the guard finishes.
 """
 
 from __future__ import annotations
@@ -140,7 +140,11 @@ def apply_lock(request: LockRequest, world: World | None = None) -> Outcome:
         note("policies")
         if request.machine is not None:
             lock = MachineLock(request.actor, record.now(), request.reason, request.machine)
-            _said(outcome.problems, "the cut of the machine", bounded(lambda: write_machine(request.root, lock), _NOTE_SECONDS))
+            _said(
+                outcome.problems,
+                "the cut of the machine",
+                bounded(lambda: write_machine(request.root, lock), _NOTE_SECONDS),
+            )
         _tell(outcome, cut, killed, policies, switch)
         for bot in request.bots:
             counts = switch.counts(bot, killed)

@@ -1,8 +1,8 @@
 """Cuts bots, or a whole machine, off the network with an nftables table of our own, which nobody else's rules are in.
 
-A converge replaces the table ``clawfactory``; this one, ``clawfactory_lock``, it knows nothing of. Its chains come before
-all others and look at no connection's state, so established flows, published ports and the way to the machine end too.
-Rules of others are never read, saved or written.
+A converge replaces the table ``clawfactory``; this one, ``clawfactory_lock``, it knows nothing of. Its chains come
+before all others and look at no connection's state, so established flows, published ports and the way to the machine
+end too. Rules of others are never read, saved or written.
 
 Frames between two containers on one bridge pass the IP hooks only where the kernel's bridge filter is switched on, so a
 table of the family ``bridge`` cuts these: by the bridge's name, or by the names of its ports where the kernel cannot.
@@ -55,8 +55,8 @@ class Cut:
     """How a cut was made.
 
     :param how: ``nft``, or ``links`` where only taking the bridges down worked; empty if nothing did.
-    :param frames: ``bridge`` or ``ports`` (how frames inside a bridge are cut), ``links``, or empty: not beyond what the
-        kernel's bridge filter shows to the IP hooks.
+    :param frames: ``bridge`` or ``ports`` (how frames inside a bridge are cut), ``links``, or empty: not beyond what
+        the kernel's bridge filter shows to the IP hooks.
     :param problems: what did not work.
     """
 

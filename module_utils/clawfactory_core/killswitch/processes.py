@@ -1,7 +1,7 @@
 """Finds the processes of containers by their cgroups, and kills them without asking an engine.
 
-A container that forks as fast as it can is frozen first: nothing in a frozen cgroup can fork, so the list that is killed
-is complete. Where the kernel kills a whole cgroup at once (``cgroup.kill``), that is done too.
+A container that forks as fast as it can is frozen first: nothing in a frozen cgroup can fork, so the list that is
+killed is complete. Where the kernel kills a whole cgroup at once (``cgroup.kill``), that is done too.
 """
 
 from __future__ import annotations

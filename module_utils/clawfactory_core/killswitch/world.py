@@ -39,7 +39,8 @@ class Belongings:
     """What belongs to bots: containers by their labels, with what is in them.
 
     A container whose label cannot be read (its directory is damaged, or just being made) is told by the user of its
-    process, which follows from a bot's slot. Never one whose label can be read: a foreign container may have such users.
+    process, which follows from a bot's slot. Never one whose label can be read: a foreign container
+    may have such users.
     """
 
     def __init__(self, root: Path, bots: Iterable[str], world: World) -> None:

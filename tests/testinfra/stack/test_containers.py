@@ -38,6 +38,7 @@ def mounts(bot: str, part: str, entries: list[str]) -> set[tuple[str, str, bool]
     if part == "broker":
         return {
             ("/var/run/docker.sock", "/run/engine/docker.sock", False),
+            (f"{root}/locks", "/run/locks", False),
             (f"{root}/broker/{bot}", "/etc/clawfactory", False),
             (f"{root}/run/{bot}/broker-gateway", "/run/broker/gateway", True),
             (f"{root}/run/{bot}/broker-controller", "/run/broker/controller", True),

@@ -44,6 +44,7 @@ def settings_document(folder: Path) -> dict[str, Any]:
         "bot": BOT,
         "engine_socket": str(folder / "engine.sock"),
         "audit_file": str(folder / "audit.jsonl"),
+        "lock_file": str(folder / "lock"),
         "clients": {
             "gateway": {"socket": str(folder / "gateway/docker.sock"), "uid": 20001},
             "controller": {"socket": str(folder / "controller/docker.sock"), "uid": 30001},

@@ -103,6 +103,7 @@ def test_container_has_the_engines_group_and_no_network():
     sources = {mount["target"]: (mount["source"], mount["read_only"]) for mount in container["mounts"]}
     assert sources["/run/engine/docker.sock"] == ("/var/run/docker.sock", True)
     assert sources["/etc/clawfactory"] == ("/srv/clawfactory/broker/bot1", True)
+    assert sources["/run/locks"] == ("/srv/clawfactory/locks", True)
     assert json.dumps(container)
 
 
