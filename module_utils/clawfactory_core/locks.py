@@ -108,11 +108,12 @@ def read_data(path: Path) -> dict[str, Any]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return {}
-    with os.fdopen(descriptor, "rb") as handle:
-        try:
-            found = json.loads(handle.read(_READ_BYTES))
-        except (OSError, ValueError, RecursionError):
-            return {}
+    try:
+        found = json.loads(os.read(descriptor, _READ_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    finally:
+        os.close(descriptor)
     return found if isinstance(found, dict) else {}
 
 

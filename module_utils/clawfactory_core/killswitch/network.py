@@ -238,7 +238,7 @@ def render_ports(ports: Sequence[str]) -> str:
 
 def render_open(bridges: Sequence[str], ports: Sequence[str]) -> str:
     """What lets bridges through again while others stay cut. What is added before it is deleted cannot be missing."""
-    lines = [render_cut(bridges), f"delete element inet {TABLE} bridges {{ {_quoted(bridges)} }}"]
+    lines = [render_cut(bridges).rstrip(), f"delete element inet {TABLE} bridges {{ {_quoted(bridges)} }}"]
     lines.append(f"add table bridge {TABLE}")
     for name, elements in (("bridges", bridges), ("ports", ports)):
         if elements:

@@ -117,8 +117,8 @@ def bounded(what: Callable[[], object], seconds: float) -> str:
     def attempt() -> None:
         try:
             what()
-        except (OSError, CoreError) as error:
-            problems.append(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not done, and must not look as if it were
+            problems.append(str(error) or repr(error))
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()

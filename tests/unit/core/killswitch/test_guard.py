@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+
+import pytest
+
+from clawfactory_core import locks
+from clawfactory_core.killswitch import guard as guard_module
+from clawfactory_core.killswitch import record
+from clawfactory_core.killswitch.guard import Guard
+from clawfactory_core.killswitch.lock import LockRequest, apply_lock
+from clawfactory_core.killswitch.record import Record
+from clawfactory_core.killswitch.unlock import UnlockRequest, apply_unlock
+
+
+@pytest.fixture
+def guard(stage):
+    return Guard(stage.root, threading.Event(), stage.world)
+
+
+@pytest.fixture
+def gateway(stage):
+    stage.start_engine()
+    number = stage.container("bot1", "gateway")
+    apply_lock(LockRequest(stage.root, ("bot1",), actor="alice", reason="talks"), stage.world)
+    return number
+
+
+def test_without_a_lock_it_does_nothing(stage, guard):
+    stage.container("bot1", "gateway")
+    assert not guard.once()
+    assert stage.events == [] and stage.alive()
+
+
+def test_what_starts_dies(stage, guard, gateway):
+    stage.spawn(gateway)
+    stage.write_policy(gateway, "always")
+    assert guard.once()
+    assert stage.alive() == set() and stage.policy(gateway) == "no"
+
+
+def test_what_starts_again_and_again_is_audited_once_in_a_while(stage, guard, gateway):
+    for _ in range(5):
+        stage.spawn(gateway)
+        guard.once()
+    assert [line["event"] for line in stage.audit("bot1")] == ["lock", "lock.enforced"]
+    assert stage.audit("bot1")[-1]["actor"] == "guard"
+
+
+def test_network_that_somebody_flushed_is_cut_again(stage, guard, gateway):
+    stage.filter.cut_off.clear()
+    guard.once()
+    assert stage.filter.cut_off == {"bot1"}
+
+
+def test_container_that_is_made_after_the_lock_dies(stage, guard, gateway):
+    stage.container("bot1", "sandbox", policy="always")
+    guard.once()
+    assert stage.alive() == set()
+
+
+def test_engine_that_hung_is_told_when_it_answers(stage, guard):
+    stage.hang_engine()
+    number = stage.container("bot1", "gateway")
+    apply_lock(LockRequest(stage.root, ("bot1",), actor="alice"), stage.world)
+    guard.once()
+    stage.silent.close()
+    (stage.top / "engine.sock").unlink()
+    server = stage.start_engine()
+    guard.once()
+    assert server.updates == [(number, "no")]
+    assert json.loads(stage.lock_file("bot1").read_text())["pending"] == []
+    guard.once()
+    assert len(server.updates) == 1
+
+
+def test_lock_of_the_jobs_service_is_carried_out_at_once(stage, guard):
+    stage.container("bot1", "gateway")
+    record.mark(stage.root, Record("bot1", "operator", record.now(), "by hand", source="dashboard"))
+    guard.once()
+    assert stage.alive() == set() and stage.filter.cut_off == {"bot1"}
+    assert locks.read_lock(stage.root, "bot1").state == "locked"
+    (line,) = stage.audit("bot1")
+    assert (line["event"], line["actor"], line["source"], line["reason"]) == (
+        "lock",
+        "operator",
+        "dashboard",
+        "by hand",
+    )
+
+
+def test_lock_that_was_just_thrown_is_left_to_who_throws_it(stage, guard):
+    stage.container("bot1", "gateway")
+    record.mark(stage.root, Record("bot1", "alice", record.now(), source="script"))
+    guard.once()
+    assert stage.filter.cut_off == {"bot1"}, "the network is held in any case"
+    assert locks.read_lock(stage.root, "bot1").state == "locking"
+    os.utime(stage.lock_file("bot1"), (1, 1))
+    guard.once()
+    assert stage.alive() == set() and locks.read_lock(stage.root, "bot1").state == "locked"
+
+
+def test_file_made_by_hand_locks(stage, guard):
+    stage.container("bot1", "gateway")
+    stage.lock_file("bot1").touch()
+    guard.once()
+    assert stage.alive() == set() and stage.filter.cut_off == {"bot1"}
+
+
+def test_it_never_unlocks(stage, guard, gateway):
+    stage.lock_file("bot1").unlink()
+    guard.once()
+    assert stage.filter.cut_off == {"bot1"} and stage.policy(gateway) == "no"
+
+
+def test_it_lets_go_of_what_was_unlocked(stage, guard, gateway):
+    guard.once()
+    apply_unlock(UnlockRequest(stage.root, ("bot1",), actor="bob"), stage.world)
+    stage.spawn(gateway)
+    guard.once()
+    assert len(stage.alive()) == 1 and stage.filter.cut_off == set() and stage.policy(gateway) == "unless-stopped"
+
+
+def test_boot_cuts_without_asking_an_engine(stage, guard, gateway):
+    stage.filter.cut_off.clear()
+    stage.server.updates.clear()
+    guard.hold_network()
+    assert stage.filter.cut_off == {"bot1"} and stage.server.updates == []
+
+
+def test_it_goes_on_after_an_error(stage, guard, monkeypatch):
+    looks: list[int] = []
+
+    def once(self) -> bool:
+        looks.append(1)
+        if len(looks) == 3:
+            self._ending.set()
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(Guard, "once", once)
+    monkeypatch.setattr(guard_module, "IDLE_SECONDS", 0.0)
+    guard.run()
+    assert len(looks) == 3
