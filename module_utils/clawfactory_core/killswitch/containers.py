@@ -56,6 +56,14 @@ class EngineFiles:
         """A container's restart policy; empty for none, or if it is gone."""
         return next((_policy(path) for path in self._directories() if path.name == container.id), "")
 
+    def is_active(self, container: Container) -> bool:
+        """Whether the engine takes a container for running, or is about to start it again."""
+        for directory in self._directories():
+            if directory.name == container.id:
+                state = (_read(directory / "config.v2.json") or {}).get("State")
+                return isinstance(state, dict) and bool(state.get("Running") or state.get("Restarting"))
+        return False
+
     def set_policy(self, container: Container, policy: str) -> None:
         """Write a container's restart policy where an engine that starts reads it.
 

@@ -16,18 +16,20 @@ from .. import locks
 from ..errors import InvalidInput
 from ..names import check_bot_name
 from . import evidence, record
-from .engine import Policies
+from .engine import ANSWERS, Policies
 from .machine_lock import MachineLock, write_machine
 from .network import Cut, Exceptions, NetworkError
 from .processes import Killed, Process
 from .record import Record
-from .world import Belongings, World, bounded, turn
+from .world import Background, Belongings, World, bounded, turn
 
 #: How long processes get to die; one that does not is in the kernel's hands.
 KILL_SECONDS = 10.0
 #: How long the disk gets for what is written down before the end, and at the end.
 _NOTE_SECONDS, _DISK_SECONDS = 2.0, 15.0
 _TURN_SECONDS = 0.3
+#: How long an engine that answers gets to notice that everything is dead.
+_SETTLE_SECONDS, _SETTLE_PAUSE = 3.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,13 @@ def apply_lock(request: LockRequest, world: World | None = None) -> Outcome:
         switch = Switch(request.root, request.bots, world)
         if request.take_evidence and not again:
             switch.take_evidence()
-        killed = switch.kill()
-        note("processes")
-        policies = switch.turn_policies_off(records, outcome.problems)
+        killed = switch.kill_once()
+        # The engine starts what died after a tenth of a second, so it is told at once; nothing waits for it.
+        turning = Background(lambda: switch.turn_policies_off(records, outcome.problems))
         killed = _and(killed, switch.kill())
+        note("processes")
+        policies = turning.result()
+        killed = _and(killed, switch.kill_what_was_starting(policies))
         note("policies")
         if request.machine is not None:
             lock = MachineLock(request.actor, record.now(), request.reason, request.machine)
@@ -187,9 +192,24 @@ class Switch:
             if own:
                 self.taken[bot] = evidence.take(bot, containers, own, deadline, self._world.proc)
 
+    def kill_once(self) -> Killed:
+        """Send SIGKILL to everything there is now, and do not look whether it died."""
+        return self._world.processes.kill(self._belongings.processes, 0.0)
+
     def kill(self) -> Killed:
         """Kill until nothing is left."""
         return self._world.processes.kill(self._belongings.processes, KILL_SECONDS)
+
+    def kill_what_was_starting(self, policies: Policies) -> Killed:
+        """Kill until the engine, too, knows that nothing runs: what it was just starting again may not be seen yet."""
+        killed = self.kill()
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while policies.engine == ANSWERS and time.monotonic() < deadline:
+            if not any(self._world.files.is_active(container) for container in self._belongings.containers()):
+                break
+            time.sleep(_SETTLE_PAUSE)
+            killed = _and(killed, self.kill())
+        return killed
 
     def turn_policies_off(self, records: dict[str, Record], problems: list[str]) -> Policies:
         """No container of the bots starts by itself any more; what they had is written down before.

@@ -100,12 +100,12 @@ class Processes:
         self._write(processes, {"cgroup.freeze": "1", "freezer.state": "FROZEN"})
 
     def kill(self, find: Callable[[], list[Process]], seconds: float) -> Killed:
-        """Kill what ``find`` finds until it finds nothing more."""
+        """Kill what ``find`` finds until it finds nothing more; at least once, however little time there is."""
         seen: dict[int, Process] = {}
         deadline = time.monotonic() + seconds
         while True:
             found = find()
-            if not found or time.monotonic() > deadline:
+            if not found:
                 return Killed(list(seen.values()), found)
             self.freeze(found)
             for process in self._complete(found):
@@ -114,6 +114,8 @@ class Processes:
             self._write(found, {"cgroup.kill": "1"})
             # SIGKILL waits for a frozen process of version 1 to thaw; it then dies before it runs on.
             self._write(found, {"freezer.state": "THAWED", "cgroup.freeze": "0"})
+            if time.monotonic() > deadline:
+                return Killed(list(seen.values()), found)
             time.sleep(_PAUSE)
 
     def hierarchies(self) -> list[Hierarchy]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from ..allocation import describe, read_allocations
 from ..errors import CoreError
@@ -21,6 +22,7 @@ from .processes import Process, Processes
 _ANY_POOL = "10.0.0.0/8"  # user ids do not follow from the pool of networks
 _UIDS = ("gateway_uid", "controller_uid", "proxy_uid", "egress_uid", "broker_uid")
 _POLL = 0.01
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -105,6 +107,33 @@ def turn(world: World, seconds: float) -> Iterator[bool]:
         yield ours
     finally:
         os.close(descriptor)
+
+
+class Background(Generic[Result]):
+    """Does something beside what goes on; :meth:`result` waits for it.
+
+    :param what: bounded in time by itself.
+    """
+
+    def __init__(self, what: Callable[[], Result]) -> None:
+        self._results: list[Result] = []
+        self._errors: list[BaseException] = []
+
+        def attempt() -> None:
+            try:
+                self._results.append(what())
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+                self._errors.append(error)
+
+        self._thread = threading.Thread(target=attempt, daemon=True)
+        self._thread.start()
+
+    def result(self) -> Result:
+        """What it came to, or its exception."""
+        self._thread.join()
+        if self._errors:
+            raise self._errors[0]
+        return self._results[0]
 
 
 def bounded(what: Callable[[], object], seconds: float) -> str:
