@@ -209,6 +209,17 @@ def test_a_log_that_cannot_be_written_does_not_stop_refusing(broker, caplog):
     assert "audit" in caplog.text
 
 
+@pytest.mark.parametrize("call", [("GET", "/v1.41/_ping"), ("GET", "/v1.41/info"), ("GET", "/v1.41/containers/json")])
+def test_of_a_locked_bot_nothing_is_answered(broker, call):
+    assert broker.call(*call).status == 200
+    lock = Path(broker.settings.lock_file)
+    lock.symlink_to("/nowhere")  # whatever it is
+    answer = broker.call(*call)
+    assert answer.status == 423 and b"playbooks/unlock.yml -l bot1" in answer.body
+    lock.unlink()
+    assert broker.call(*call).status == 200
+
+
 def test_an_error_of_ours_shows_nothing(broker, monkeypatch, caplog):
     def fail(*arguments):
         raise RuntimeError("secret")

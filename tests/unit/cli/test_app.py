@@ -243,3 +243,26 @@ def test_version_is_that_of_the_core(call):
 
 def test_repository_is_the_one_the_package_lies_in():
     assert (ansible.REPOSITORY / "clawfactory_cli/ansible.py").samefile(Path(ansible.__file__))
+
+
+def test_lock_hands_the_reason_on_as_it_is(call):
+    result, called = call("lock", "bot1", "--reason", "talks to 'strangers' x=1")
+    assert result.exit_code == 0 and called["arguments"][:3] == ["playbooks/lockdown.yml", "-l", "bot1"]
+    assert json.loads(called["arguments"][called["arguments"].index("-e") + 1]) == {
+        "lockdown_reason": "talks to 'strangers' x=1", "lockdown_scope": "bot", "lockdown_snapshot": False,
+    }  # fmt: skip
+
+
+def test_unlock_names_what_it_was_asked_for(call):
+    _, called = call("unlock", "bot1", "--rotate", "--snapshot", "20270115T080000Z", "--machine")
+    assert called["arguments"][:3] == ["playbooks/unlock.yml", "-l", "bot1"]
+    assert json.loads(called["arguments"][called["arguments"].index("-e") + 1]) == {
+        "unlock_rotate": True, "unlock_scope": "machine", "unlock_snapshot": "20270115T080000Z",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["lock", "unlock"])
+def test_one_of_several_bots_has_to_be_named(call, monkeypatch, verb):
+    monkeypatch.setenv("BOTS", "bot1 bot2")
+    result, called = call(verb)
+    assert result.exit_code == 2 and called is None

@@ -247,7 +247,7 @@ def test_machine_is_described_without_anything_of_ours_on_it(tmp_path, engine):
     found = machine.describe_machine(tmp_path / "srv", POOL, ["sh", "no-such-program"], EngineSocket("engine.sock"))
     assert (found["architecture"], found["missing_commands"]) == (platform.machine(), ["no-such-program"])
     assert found["memory_mb"] > 0 and found["disk_free_mb"] > 0
-    assert (found["allocations"], found["locked"], found["approved"], found["secrets"]) == ({}, [], {}, {})
+    assert (found["allocations"], found["locked"], found["approved"], found["secrets"]) == ({}, {}, {}, {})
     assert str(tmp_path / "srv") in found["drift"]
     assert not (tmp_path / "srv").exists()
     assert json.loads(json.dumps(found)) == found
@@ -269,7 +269,8 @@ def test_machine_is_described_with_its_bots(tmp_path, engine, ownership):
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv/.clawfactory-lock").write_text("abc\n")
     found = machine.describe_machine(tmp_path, POOL, [], EngineSocket("engine.sock"))
-    assert (list(found["allocations"]), found["locked"], found["drift"]) == (["bot1"], ["bot1"], [])
+    assert (list(found["allocations"]), list(found["locked"]), found["drift"]) == (["bot1"], ["bot1"], [])
+    assert "playbooks/unlock.yml -l bot1" in found["locked"]["bot1"]["refusal"]
     assert found["approved"]["bot1"] == {"commit": SHA, "entries": [], "error": "", "complete": False}
     for name in ("origin.git", "proposals.git"):
         (tmp_path / "bot_repos" / "bot1" / name).mkdir()

@@ -369,3 +369,25 @@ def test_secrets_of_the_controller_never_reach_the_gateway(root):
     assert recognised(root, KEY) == [True]
     plan = apply_secrets(ask(root), no_pair)
     assert not plan.changed and env(root, "controller.env")["CONTROLLER_REMOTE_TOKEN"] == KEY
+
+
+def test_tokens_of_an_incident_are_all_new_and_everything_agrees(root):
+    apply_secrets(ask(root, values={"ANTHROPIC_API_KEY": KEY}, used=("ANTHROPIC_API_KEY",)), make_pair)
+    before = {**env(root, "gateway.env"), **env(root, "controller.env")}
+    assert core.rotate_tokens(root, "bot1") == list(core.ROTATED)
+    gateway, controller = env(root, "gateway.env"), env(root, "controller.env")
+    after = {**gateway, **controller}
+    new = {name for name in after if after[name] != before[name]}
+    assert new == {"OPENCLAW_GATEWAY_TOKEN", "CLAWFACTORY_AGENT_TOKEN", "CONTROLLER_AGENT_TOKEN", "CONTROLLER_TOKEN"}
+    assert after["CLAWFACTORY_AGENT_TOKEN"] == after["CONTROLLER_AGENT_TOKEN"]
+    assert len({after[name] for name in new}) == 3 and all(len(after[name]) == 32 for name in new)
+    assert env(root, "run/controller.env") == controller
+    assert env(root, "run/gateway.env") == gateway
+    assert recognised(root, *(after[name] for name in sorted(new))) == [True] * 4
+    assert not apply_secrets(ask(root, used=("ANTHROPIC_API_KEY",)), no_pair).changed
+
+
+def test_tokens_of_a_bot_that_has_none_are_not_rotated(root):
+    with pytest.raises(InvalidInput, match=r"site\.yml -l bot1"):
+        core.rotate_tokens(root, "bot1")
+    assert not (root / "secrets" / "bot1").exists()

@@ -106,7 +106,7 @@ def test_place_agrees_with_what_the_machine_will_allocate():
     ("machine", "variables", "said"),
     [
         ({"listening": {"18789": "/usr/bin/nc -l"}}, {}, "gateway_port 18789 is in use by /usr/bin/nc;"),
-        ({"locked": ["bot1"]}, {}, "lock"),
+        ({"locked": {"bot1": {"refusal": "bot1 is locked by alice"}}}, {}, "bot1 is locked by alice"),
         ({"approved": {"bot1": {"commit": "c", "entries": [], "error": "x is a link"}}}, {}, "x is a link"),
         ({}, {"gateway_port": "many"}, "gateway_port is 'many'"),
         ({}, {"controller_port": 0}, "controller_port is 0"),

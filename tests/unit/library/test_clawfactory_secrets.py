@@ -120,3 +120,16 @@ def test_nothing_of_any_value_is_in_the_output(
     shown = json.dumps(result, ensure_ascii=False) + "".join(system_log)
     secret = [text for value in values.values() for text in texts(value)]
     assert [text for text in secret if len(text) >= 8 and text in shown] == []
+
+
+def test_rotation_shows_no_token_and_is_audited(run_module, root):
+    run_module(MODULE, **ask(root))
+    before = held(root)
+    looked = run_module(MODULE, check=True, root=str(root), bot="bot1", state="rotated", actor="alice")
+    assert looked["changed"] and held(root) == before
+    done = run_module(MODULE, root=str(root), bot="bot1", state="rotated", actor="alice")
+    assert len(held(root) - before) == 3
+    assert not any(value in done["text"] for value in held(root) | before)
+    line = json.loads((root / "audit" / "bot1.jsonl").read_text())
+    assert (line["event"], line["actor"], line["names"]) == ("secrets.rotated", "alice", done["rotated"])
+    assert not any(value in json.dumps(line) for value in held(root))

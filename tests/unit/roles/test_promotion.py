@@ -89,7 +89,7 @@ def test_refused_before_anything(variables, match):
 @pytest.mark.parametrize(
     ("machine", "match"),
     [
-        ({"locked": ["bot1"], "allocations": {"bot1": {}}}, "bot1 is locked"),
+        ({"locked": {"bot1": {"refusal": "bot1 is locked by alice"}}, "allocations": {"bot1": {}}}, "bot1 is locked"),
         ({"locked": [], "allocations": {}}, "bot1 is not deployed"),
         ({"locked": [], "allocations": {"bot1": {}}}, ""),
     ],

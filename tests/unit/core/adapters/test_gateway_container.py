@@ -169,7 +169,7 @@ def test_lock_between_look_and_start_stops_it_again(scene, monkeypatch):
         return send(method, path, body, expected)
 
     monkeypatch.setattr(scene.control, "_send", locking)
-    with pytest.raises(Conflict, match="locked while"):
+    with pytest.raises(Conflict, match="was just started, and has been stopped"):
         scene.control.restart()
     assert scene.server.posted[f"{LIVE}/update"] == {"RestartPolicy": {"Name": "no"}}
     assert f"POST {LIVE}/kill" in scene.changes()

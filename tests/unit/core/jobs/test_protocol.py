@@ -29,6 +29,8 @@ GOOD = [
     {"op": "rollback", "actor": "operator", "sha": SHA},
     {"op": "deny", "actor": "operator", "proposal": "a", "reason": "No.\nNot – ever."},
     {"op": "memory_backup", "actor": "operator"},
+    {"op": "lock", "actor": "operator"},
+    {"op": "lock", "actor": "operator", "reason": "It talks to strangers."},
     {"op": "job", "id": ID},
     {"op": "follow", "id": ID},
     {"op": "jobs"},

@@ -487,3 +487,19 @@ def test_work_that_takes_too_long_is_ended(machine, serving, monkeypatch):
     assert "longer than 1 seconds" in failed["error"]["detail"]
     pids = (machine.root / "pids-bot1").read_text().split()
     until(lambda: not any(_lives(int(pid)) for pid in pids))
+
+
+def test_a_lock_waits_for_no_job_and_names_whose_it_is(machine, serving):
+    machine.client().ask("snapshot", actor="operator", label="wait")
+    lock = machine.client().ask("lock", actor="operator", reason="It talks\nto strangers.")["lock"]
+    assert (lock["actor"], lock["reason"], lock["state"]) == ("operator", "It talks to strangers.", "locking")
+    assert (machine.root / "locks" / "bot1").is_file()
+    again = machine.client().ask("lock", actor="somebody")["lock"]
+    assert again["actor"] == "operator"
+    assert "playbooks/unlock.yml -l bot1" in refused(machine, 423, "rollback", actor="operator")
+
+
+def test_nothing_unlocks(machine, serving):
+    machine.client().ask("lock", actor="operator")
+    assert "unknown" in refused(machine, 400, "unlock", actor="operator")
+    assert (machine.root / "locks" / "bot1").is_file()
