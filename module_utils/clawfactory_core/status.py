@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .locks import Lock
+
 SERVICES = ("gateway", "proxy", "controller", "broker", "egress")
-_COLUMNS = ("bot", "state", "version", "approved", "gateway", "controller", "restarts", "sandboxes")
+_COLUMNS = ("bot", "state", "version", "approved", "gateway", "controller", "restarts", "sandboxes", "lock")
 
 
 def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,6 +29,7 @@ def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
         "gateway_url": f"http://127.0.0.1:{entry['gateway_port']}/" if entry else "",
         "controller_url": f"http://127.0.0.1:{entry['controller_port']}/" if entry else "",
         "restarts": gateway["restarts"] if gateway else 0,
+        "lock": _lock(machine["locked"][bot]) if bot in machine["locked"] else "",
         "sandboxes": sum(1 for item in own if item["service"] == "sandbox"),
         "containers": {
             name: {key: containers[name][key] for key in ("status", "health", "image", "started_at", "restarts")}
@@ -54,9 +57,13 @@ def _state(bot: str, machine: Mapping[str, Any], containers: Mapping[str, Mappin
     return "starting" if "starting" in health else "healthy"
 
 
+def _lock(lock: Mapping[str, str]) -> str:
+    return Lock("", lock["actor"], lock["time"], lock["reason"]).told.removeprefix("locked ")
+
+
 def unreachable(bot: str) -> dict[str, Any]:
-    """Facts of a bot whose machine did not answer."""
-    return {**dict.fromkeys(_COLUMNS, ""), "bot": bot, "state": "unknown"}
+    """Facts of a bot whose machine did not answer: whether it is locked is not known either."""
+    return {**dict.fromkeys(_COLUMNS, ""), "bot": bot, "state": "unknown", "lock": "unknown"}
 
 
 def table(statuses: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A machine of directories for the kill switch: an engine's files, processes, cgroups, a packet filter that is a set."""
+"""A machine of directories for the kill switch: files of an engine, processes, cgroups, and a set as packet filter."""
 
 from __future__ import annotations
 

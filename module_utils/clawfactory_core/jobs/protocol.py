@@ -41,9 +41,9 @@ Fields, all of them strings:
 - ``reason``: 1 to 500 characters, no control characters but ``\\n``.
 - ``id``: of a job, 24 lower-case hexadecimal digits; ids of later jobs sort after those of earlier ones.
 
-The kill switch, ``lock``, waits for no job, and nothing here takes it back. It answers as soon as the lock is there; the
-machine's guard then cuts the network and kills. ``{"lock": {"actor": "…", "time": "…", "reason": "…", …}}`` says whose
-lock it is: of a bot that was locked before, the earlier one's.
+The kill switch, ``lock``, waits for no job, and nothing here takes it back. It answers as soon as the lock is there;
+the machine's guard then cuts the network and kills. ``{"lock": {"actor": "…", "time": "…", "reason": "…", …}}`` says
+whose lock it is: of a bot that was locked before, the earlier one's.
 
 The first five ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
 after another, at most 8 wait. ``jobs`` names the latest 50, newest first. JOB::

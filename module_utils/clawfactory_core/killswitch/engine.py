@@ -20,7 +20,7 @@ from .containers import Container, EngineFiles
 ANSWERS, STOPPED, HANGS = "answers", "stopped", "hangs"
 _PIDFILE = Path("/run/docker.pid")
 _ANSWER_SECONDS = 1.0
-_UPDATE_SECONDS = 3.0
+_UPDATE_SECONDS = 5.0
 _AT_ONCE = 8
 
 

@@ -56,7 +56,7 @@ def take(
 
 def evidence_path(root: Path, bot: str) -> Path:
     """Where evidence that is taken now goes."""
-    return root / "audit" / "incidents" / bot / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%fZ}.json"
+    return root / "audit" / "incidents.d" / bot / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%fZ}.json"
 
 
 def write(root: Path, bot: str, taken: dict[str, Any]) -> Path:

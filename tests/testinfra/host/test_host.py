@@ -65,6 +65,7 @@ def test_uninstall_takes_away_what_was_installed_and_keeps_the_engine(machine: H
     assert ansible_playbook(*absent).succeeded().changed == []
     assert not machine.file(f"{ROOT}/venv").exists
     assert machine.check_output("find /etc/systemd -name 'clawfactory*'") == ""
-    assert machine.run("pgrep -f '[c]lawfactory-(disk-watch|jobs)'").rc == 1
+    assert machine.run("pgrep -f '[c]lawfactory-(disk-watch|jobs|killswitch)'").rc == 1
+    assert not machine.file("/usr/local/sbin/clawfactory-killswitch").exists
     assert machine.run("nft list table inet clawfactory").rc != 0
     assert machine.service("docker").is_running

@@ -58,7 +58,7 @@ def of_processes(machine: Host, bot: str, part: str, command: str) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Look first, then change: what stops and removes bots comes after everything that wants them running."""
-    order = ("test_bad_input", "test_lifecycle", "test_removal")
+    order = ("test_bad_input", "test_lifecycle", "test_killswitch", "test_removal")
 
     def late(item: pytest.Item) -> int:
         name = item.path.stem

@@ -11,18 +11,23 @@ READ_EVERYTHING = f"{1 << 2:016x}"
 # into what is theirs, and write for them.
 BECOME_ANYBODY = f"{1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 18:016x}"
 
+# CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, KILL, NET_ADMIN, SYS_PTRACE: the guard finds and kills whatever is a bot's,
+# cuts networks, and writes the engine's files.
+KILL_ANYBODY = f"{1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 12 | 1 << 19:016x}"
+OURS = ("clawfactory-disk-watch", "clawfactory-jobs", "clawfactory-killswitch")
+
 
 def test_machine_has_no_failed_unit(machine: Host) -> None:
     assert machine.check_output("systemctl --failed --no-legend --plain") == ""
     assert machine.check_output("systemctl is-system-running") == "running"
 
 
-@pytest.mark.parametrize("unit", ["docker", "clawfactory-firewall", "clawfactory-disk-watch", "clawfactory-jobs"])
+@pytest.mark.parametrize("unit", ["docker", *OURS, "clawfactory-firewall"])
 def test_unit_starts_at_boot(machine: Host, unit: str) -> None:
     assert machine.service(unit).is_enabled
 
 
-@pytest.mark.parametrize("unit", ["docker", "clawfactory-disk-watch", "clawfactory-jobs"])
+@pytest.mark.parametrize("unit", ["docker", *OURS])
 def test_service_runs_and_has_not_crashed(machine: Host, unit: str) -> None:
     service = machine.service(unit)
     assert service.is_running
@@ -40,6 +45,12 @@ def assert_confined(machine: Host, unit: str, capabilities: str) -> str:
 
 def test_jobs_service_is_confined(machine: Host) -> None:
     pid = assert_confined(machine, "clawfactory-jobs", BECOME_ANYBODY)
+    writable = machine.run("nsenter --target %s --mount touch /etc/probe", pid)
+    assert "Read-only file system" in writable.stderr
+
+
+def test_guard_of_the_kill_switch_is_confined(machine: Host) -> None:
+    pid = assert_confined(machine, "clawfactory-killswitch", KILL_ANYBODY)
     writable = machine.run("nsenter --target %s --mount touch /etc/probe", pid)
     assert "Read-only file system" in writable.stderr
 

@@ -8,6 +8,8 @@ from clawfactory_core.status import SERVICES, bot_status, table, unreachable
 
 ENTRY = {"slot": 0, "gateway_port": 18789, "controller_port": 8080}
 
+LOCK = {"actor": "alice", "time": "2027-01-15T08:00:00+00:00", "reason": "talks to strangers"}
+
 
 def container(service: str, status: str = "running", health: str = "healthy", bot: str = "bot1") -> dict[str, Any]:
     return {
@@ -19,7 +21,7 @@ def container(service: str, status: str = "running", health: str = "healthy", bo
 def machine(*containers: dict[str, Any], **more: Any) -> dict[str, Any]:
     listed = {f"clawfactory-{item['bot']}-{item['service']}": item for item in containers}
     docker = {"available": more.pop("available", True), "containers": listed}
-    return {"docker": docker, "allocations": {"bot1": ENTRY}, "approved": {}, "locked": [], **more}
+    return {"docker": docker, "allocations": {"bot1": ENTRY}, "approved": {}, "locked": {}, **more}
 
 
 def services(**changes: dict[str, str]) -> list[dict[str, Any]]:
@@ -44,9 +46,9 @@ def services(**changes: dict[str, str]) -> list[dict[str, Any]]:
         ([], {}, "absent"),
         ([container(name, bot="bot2") for name in SERVICES], {}, "absent"),
         ([], {"available": False}, "down"),
-        (services(), {"locked": ["bot1"]}, "locked"),
-        (services(), {"locked": ["bot2"]}, "healthy"),
-        ([], {"locked": ["bot1"], "available": False}, "locked"),
+        (services(), {"locked": {"bot1": LOCK}}, "locked"),
+        (services(), {"locked": {"bot2": LOCK}}, "healthy"),
+        ([], {"locked": {"bot1": LOCK}, "available": False}, "locked"),
     ],
 )
 def test_state_follows_from_the_containers(containers, more, state):
@@ -94,3 +96,11 @@ def test_sandboxes_are_counted_and_do_not_make_a_bot():
     only = machine()
     only["docker"]["containers"] = {"clawfactory-bot1-sbx-a": boxes[0]}
     assert bot_status("bot1", only)["state"] == "absent"
+
+
+def test_lock_says_who_when_and_why():
+    facts = bot_status("bot1", machine(*services(), locked={"bot1": LOCK}))
+    assert facts["lock"] == "by alice at 2027-01-15T08:00:00+00:00: talks to strangers"
+    assert "by alice" in table([facts])[1]
+    assert bot_status("bot2", machine(*services(), locked={"bot1": LOCK}))["lock"] == ""
+    assert unreachable("bot3")["lock"] == "unknown"

@@ -254,7 +254,7 @@ def test_evidence_is_of_before_and_for_root_alone(stage, request_):
     stage.container("bot1", "gateway", processes=2)
     apply_lock(request_, stage.world)
     path = lock_of(stage)["happened"]["evidence"]
-    (found,) = (stage.root / "audit" / "incidents" / "bot1").iterdir()
+    (found,) = (stage.root / "audit" / "incidents.d" / "bot1").iterdir()
     assert str(found) == path and stat.S_IMODE(found.stat().st_mode) == 0o600
     taken = json.loads(found.read_text())
     (container,) = taken["containers"]
@@ -266,7 +266,7 @@ def test_evidence_that_takes_too_long_is_left_out(stage, request_, monkeypatch):
     monkeypatch.setattr(evidence, "SECONDS", -1.0)
     stage.container("bot1", "gateway")
     apply_lock(request_, stage.world)
-    taken = json.loads(next((stage.root / "audit" / "incidents" / "bot1").iterdir()).read_text())
+    taken = json.loads(next((stage.root / "audit" / "incidents.d" / "bot1").iterdir()).read_text())
     assert not taken["complete"] and "processes" not in taken["containers"][0]
 
 
