@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +60,7 @@ def make_machines(folder: Path) -> dict[str, Lab]:
         print(f"booting {name} …", file=sys.stderr)
         machines.create(name, ENGINE_IMAGE)
         machines.open_ssh(name, folder / name)
-        wait_for("an engine", lambda name=name: machines.docker("exec", name, "docker", "version", check=False), 60)  # type: ignore[misc]
+        wait_for("an engine", partial(machines.docker, "exec", name, "docker", "version", check=False), 60)
         machines.load(name, [image])
         lab = labs[name] = Lab(name, image)
         lab.sh("apt-get install -qy --no-install-recommends nftables >/dev/null 2>&1 || command -v nft")
@@ -200,7 +201,7 @@ def measure(folder: Path, labs: dict[str, Lab], runs: int) -> dict[str, float]:
             play(single, "bench/ping.yml")  # opens the connection that both use
             pings.append(play(single, "bench/ping.yml"))
             path = inventory(folder, labs, bots)
-            packet, process = throw(labs, bots, lambda path=path: play(path, "playbooks/lockdown.yml"))  # type: ignore[misc]
+            packet, process = throw(labs, bots, partial(play, path, "playbooks/lockdown.yml"))
             packets.append(packet)
             gone.append(process)
         ping = statistics.median(pings)

@@ -11,7 +11,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -23,13 +23,16 @@ _PAUSE = 0.004
 class Process:
     """A process in a container.
 
-    :param containers: ids in the paths of its cgroups: its container's, and of those that one is in.
+    :param containers: ids in the paths of its cgroups: its container's, and of those that one is in. Of a process that
+        is to be killed no more than those that may be frozen and killed as a whole.
+    :param innermost: ids in the last parts of these paths.
     :param uid: whom it runs as.
     :param cgroups: ``/proc/<pid>/cgroup``.
     """
 
     pid: int
     containers: frozenset[str]
+    innermost: frozenset[str]
     uid: int
     cgroups: str
 
@@ -90,7 +93,10 @@ class Processes:
                 cgroups = (self._proc / name / "cgroup").read_text()
                 ids = frozenset(_ID.findall(cgroups))
                 if ids and not self._is_dead(name):
-                    found.append(Process(int(name), ids, self._uid(name), cgroups))
+                    innermost = frozenset(
+                        _ID.findall("\n".join(line.rpartition("/")[2] for line in cgroups.splitlines()))
+                    )
+                    found.append(Process(int(name), ids, innermost, self._uid(name), cgroups))
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended
         return found
@@ -134,21 +140,18 @@ class Processes:
         by_pid: dict[int, Process] = {process.pid: process for process in found}
         for hierarchy in self.hierarchies():
             for process in found:
-                directory = hierarchy.directory(process.cgroups)
+                directory = _of_container(hierarchy, process)
                 for pid in _pids(directory) if directory else []:
-                    by_pid.setdefault(pid, Process(pid, process.containers, process.uid, process.cgroups))
+                    by_pid.setdefault(pid, replace(process, pid=pid))
         return list(by_pid.values())
 
     def _write(self, processes: Iterable[Process], values: Mapping[str, str]) -> None:
         """Write control files of the processes' cgroups, where there are such."""
         for hierarchy in self.hierarchies():
-            for cgroups in {process.cgroups for process in processes}:
-                directory = hierarchy.directory(cgroups)
-                # A process of no container of its own in this hierarchy shares the cgroup with the whole machine.
-                if directory is None or not _ID.search(directory.name):
-                    continue
+            directories = {_of_container(hierarchy, process) for process in processes}
+            for directory in directories - {None}:
                 for name, value in values.items():
-                    path = directory / name
+                    path = f"{directory}/{name}"
                     try:
                         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
                     except OSError:
@@ -170,6 +173,20 @@ class Processes:
         return 0
 
 
+def _of_container(hierarchy: Hierarchy, process: Process) -> Path | None:
+    """The cgroup of a process's container, and never one around it.
+
+    A container that is just being made has some of its cgroups already, and in other hierarchies still those of whoever
+    makes it: of the engine, which on a machine that is a container itself lie in that one's.
+    """
+    directory = hierarchy.directory(process.cgroups)
+    while directory is not None and directory != hierarchy.mount:
+        if process.containers & set(_ID.findall(directory.name)):
+            return directory
+        directory = directory.parent if directory.parent != directory else None
+    return None
+
+
 def _pids(directory: Path) -> list[int]:
     try:
         return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
@@ -184,7 +201,8 @@ def _send(process: Process, proc: Path) -> None:
     except ProcessLookupError:
         return
     try:
-        if frozenset(_ID.findall((proc / str(process.pid) / "cgroup").read_text())) & process.containers:
+        cgroups = (proc / str(process.pid) / "cgroup").read_text()
+        if cgroups == process.cgroups or process.containers & set(_ID.findall(cgroups)):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except (FileNotFoundError, ProcessLookupError):
         pass  # it has ended

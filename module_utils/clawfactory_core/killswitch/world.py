@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -71,15 +71,21 @@ class Belongings:
 
     def processes(self) -> list[Process]:
         """The bots' living processes."""
-        self.containers()
-        return [process for process in self._world.processes.in_containers() if self.owner(process)]
+        own = frozenset(container.id for container in self.containers())
+        found = (process for process in self._world.processes.in_containers() if self.owner(process))
+        # Of one that is told by its user alone no cgroup is frozen or killed as a whole.
+        return [replace(process, containers=process.containers & own) for process in found]
 
     def owner(self, process: Process) -> str:
         """Whose a process is, as of the last look at the containers; empty for nobody's of these bots."""
         known = [container.bot for container in self.all if container.id in process.containers]
         if known:
             return next((bot for bot in known if bot in self._bots), "")
-        return self._uids.get(process.uid, "")
+        return self._uids.get(process.uid, "") if self._unknown(process) else ""
+
+    def _unknown(self, process: Process) -> set[str]:
+        """Ids of the container it is in, not of one around that, which the engine's files do not tell."""
+        return set(process.innermost) - {container.id for container in self.all}
 
 
 @contextmanager

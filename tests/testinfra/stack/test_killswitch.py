@@ -183,7 +183,7 @@ def test_second_lock_is_a_no_op_and_unlock_gives_everything_back(lab: Lab, bot: 
 def test_foreign_rules_stay_byte_for_byte(lab: Lab, bot: str) -> None:
     lab.sh(
         "nft 'add table inet mine; add chain inet mine c { type filter hook input priority 0; policy accept; };"
-        ' add rule inet mine c tcp dport 4444 counter drop comment "mine"\' && iptables -I INPUT -p tcp --dport 4445 -j DROP'
+        " add rule inet mine c tcp dport 4444 counter drop' && iptables -I INPUT -p tcp --dport 4445 -j DROP"
     )
     try:
         before = operators_rules(lab)

@@ -11,8 +11,8 @@ READ_EVERYTHING = f"{1 << 2:016x}"
 # into what is theirs, and write for them.
 BECOME_ANYBODY = f"{1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 18:016x}"
 
-# CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, KILL, NET_ADMIN, SYS_PTRACE: the guard finds and kills whatever is a bot's,
-# cuts networks, and writes the engine's files.
+# CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, KILL, NET_ADMIN, SYS_PTRACE: the guard finds and kills whatever is a
+# bot's, cuts networks, and writes the engine's files.
 KILL_ANYBODY = f"{1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 12 | 1 << 19:016x}"
 OURS = ("clawfactory-disk-watch", "clawfactory-jobs", "clawfactory-killswitch")
 

@@ -300,3 +300,34 @@ def test_bad_input_is_refused_before_anything(stage, request_, changes, expected
     with pytest.raises(InvalidInput, match=expected):
         apply_lock(replace(request_, **changes), stage.world)
     assert stage.events == [] and list((stage.root / "locks").iterdir()) == []
+
+
+def test_nothing_around_a_container_is_frozen_or_killed(stage, request_):
+    """A machine may be a container itself; what makes a container shares the cgroups of whoever started it."""
+    machine, number = "f" * 64, stage.container("bot1", "gateway", processes=0)
+    around = stage.cgroup / "docker" / machine
+    within = around / "docker" / number
+    within.mkdir(parents=True)
+    for group in (around, within):
+        for name in ("cgroup.freeze", "cgroup.kill"):
+            (group / name).touch()
+        (group / "cgroup.procs").write_text("")
+    (around / "cgroup.procs").write_text("7\n8\n9\n")
+    # Of its cgroups one is its own already, and the one of version 2 still that of the machine.
+    stage.have_process(7, "runc", f"3:pids:/docker/{machine}/docker/{number}\n0::/docker/{machine}\n")
+    stage.have_process(8, "dockerd", f"3:pids:/docker/{machine}\n0::/docker/{machine}\n")
+    stage.have_process(9, "node", f"3:pids:/docker/{machine}/docker/{number}\n0::/docker/{machine}/docker/{number}\n")
+    apply_lock(request_, stage.world)
+    assert stage.alive() == {8}
+    written = [(around / name).read_text() for name in ("cgroup.freeze", "cgroup.kill")]
+    assert written == ["", ""]
+    assert ((within / "cgroup.kill").read_text(), (within / "cgroup.freeze").read_text()) == ("1", "0")
+
+
+def test_bots_user_outside_of_a_container_is_let_be(stage, request_):
+    """Of the machine's own services some become a bot's user."""
+    slots = {"schema": 1, "bots": {"bot1": {"slot": 0, "gateway_port": 1, "controller_port": 2}}}
+    (stage.root / "allocations.json").write_text(json.dumps(slots))
+    stage.have_process(7, "snapshot", f"0::/docker/{'f' * 64}/system.slice/clawfactory-jobs.service\n", uid=20001)
+    apply_lock(request_, stage.world)
+    assert stage.alive() == {7}
