@@ -66,7 +66,8 @@ class Engine:
             self._each(wanted, self._update, done)
             return done
         # An engine that hangs has the old ones in memory, but the next one reads these.
-        self._each(wanted, files.set_policy, done)
+        otherwise = {item: policy for item, policy in wanted.items() if files.policy(item) != policy}
+        self._each(otherwise, files.set_policy, done)
         done.pending = done.engine == HANGS
         return done
 

@@ -65,7 +65,11 @@ def test_engine_that_hung_is_told_when_it_answers(stage, guard):
     stage.hang_engine()
     number = stage.container("bot1", "gateway")
     apply_lock(LockRequest(stage.root, ("bot1",), actor="alice"), stage.world)
+    before = stage.lock_file("bot1").stat().st_mtime_ns
     guard.once()
+    guard.once()
+    assert stage.lock_file("bot1").stat().st_mtime_ns == before, "nothing can be done, so nothing is written"
+    assert [line["event"] for line in stage.audit("bot1")] == ["lock"]
     stage.silent.close()
     (stage.top / "engine.sock").unlink()
     server = stage.start_engine()
