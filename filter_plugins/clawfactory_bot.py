@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleError, AnsibleFilterError
 
 _MODULE_UTILS = str(Path(__file__).resolve().parent.parent / "module_utils")
 if _MODULE_UTILS not in sys.path:
@@ -72,6 +72,27 @@ def require_keys(variables: Mapping[str, Any], bot: str, available: list[str]) -
     return [key.env for key in plan.keys]
 
 
+def wanted_secrets(bots: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """``bots | clawfactory_wanted_secrets(hostvars)``: what each bot wants kept, as ``clawfactory_secrets`` takes it.
+
+    A bot whose variables cannot be read is left out: its own preflight says why, and the others go on.
+    """
+    found = {}
+    for bot in bots:
+        variables = hostvars[bot]
+        try:
+            plan = configuration.parse_bot(bot, variables)
+            found[bot] = {
+                "values": {str(name): value for name, value in variables.get("secrets_env", {}).items()},
+                "used": [key.env for key in plan.keys],
+                "snapshot_key": variables.get("secrets_snapshot_key", "machine"),
+                "snapshot_recipient": variables.get("secrets_snapshot_recipient", ""),
+            }
+        except (CoreError, AnsibleError):
+            continue
+    return found
+
+
 @_reported
 def machine(variables: Mapping[str, Any]) -> str:
     """``hostvars[host] | clawfactory_machine``: key of the machine the host lives on."""
@@ -93,6 +114,7 @@ class FilterModule:
             "clawfactory_bot_plan": bot_plan,
             "clawfactory_openclaw_config": openclaw_config,
             "clawfactory_require_keys": require_keys,
+            "clawfactory_wanted_secrets": wanted_secrets,
             "clawfactory_machine": machine,
             "clawfactory_leader": leader,
         }

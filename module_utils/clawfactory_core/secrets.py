@@ -162,6 +162,20 @@ def plan_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> Secret
     return SecretsPlan(plan_files(specs), generated, sorted(key for key, value in gateway.items() if value), recipient)
 
 
+def is_settled(request: SecretsRequest) -> bool:
+    """Whether the machine has everything as asked for; reads only. What cannot be planned is not, and ``apply_secrets``
+    says why.
+    """
+    try:
+        return not plan_secrets(request, _no_new_pair).changed
+    except InvalidInput:
+        return False
+
+
+def _no_new_pair() -> tuple[str, str]:
+    raise InvalidInput("a key pair is to be made")
+
+
 def apply_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> SecretsPlan:
     """Plan and write under the machine's lock: the registry is shared by its bots."""
     with _registry_lock(request.root):
