@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from ansible.errors import AnsibleError, AnsibleFilterError
+from jinja2 import UndefinedError
 
 _MODULE_UTILS = str(Path(__file__).resolve().parent.parent / "module_utils")
 if _MODULE_UTILS not in sys.path:
@@ -73,23 +74,24 @@ def require_keys(variables: Mapping[str, Any], bot: str, available: list[str]) -
 
 
 def wanted_secrets(bots: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """``bots | clawfactory_wanted_secrets(hostvars)``: what each bot wants kept, as ``clawfactory_secrets`` takes it.
+    """``bots | clawfactory_wanted_secrets(hostvars)``: what the machine is asked whether it has, by bot.
 
-    A bot whose variables cannot be read is left out: its own preflight says why, and the others go on.
+    A bot with a variable that cannot be used is left out: its own tasks say why, and the others of its machine go on.
     """
     found = {}
     for bot in bots:
         variables = hostvars[bot]
         try:
-            plan = configuration.parse_bot(bot, variables)
-            found[bot] = {
-                "values": {str(name): value for name, value in variables.get("secrets_env", {}).items()},
-                "used": [key.env for key in plan.keys],
+            wanted = {
+                "values": {name: variables["secrets_env"][name] for name in variables.get("secrets_env", {})},
+                "used": [key.env for key in configuration.parse_bot(bot, variables).keys],
                 "snapshot_key": variables.get("secrets_snapshot_key", "machine"),
                 "snapshot_recipient": variables.get("secrets_snapshot_recipient", ""),
             }
-        except (CoreError, AnsibleError):
+        except (CoreError, AnsibleError, UndefinedError, TypeError):
             continue
+        if all(isinstance(text, str) for text in (*wanted["values"].values(), *list(wanted.values())[2:])):
+            found[bot] = wanted
     return found
 
 

@@ -66,7 +66,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core.errors import CoreError
-from ansible.module_utils.clawfactory_core.machine import check_machine, compare_secrets, describe_machine
+from ansible.module_utils.clawfactory_core.machine import check_machine, describe_machine
+from ansible.module_utils.clawfactory_core.secrets import settled_bots
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
@@ -77,7 +78,7 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "minimum_memory_mb": {"type": "int", "default": 0},
         "minimum_disk_mb": {"type": "int", "default": 0},
         "new_bots": {"type": "list", "elements": "str", "default": []},
-        # Not no_log: a value that is part of a path or a name would be cut out of the facts. It is kept out by what follows.
+        # Not no_log: a value that is part of a path or a name would be cut out of the facts.
         "secrets": {"type": "dict", "default": {}, "no_log": False},
     }
 
@@ -95,7 +96,9 @@ def main() -> None:
     try:
         machine = describe_machine(Path(options["root"]), options["network_pool"], options["commands"])
         fresh = not set(options["new_bots"]) <= set(machine["allocations"])
-        compare_secrets(machine, Path(options["root"]), options["network_pool"], options["secrets"])
+        wanted = {bot: options["secrets"][bot] for bot in options["secrets"].keys() & machine["secrets"].keys()}
+        for bot in settled_bots(Path(options["root"]), options["network_pool"], machine["allocations"], wanted):
+            machine["secrets"][bot]["settled"] = True
         check_machine(machine, options["minimum_memory_mb"], options["minimum_disk_mb"] if fresh else 0)
     except CoreError as error:
         bots = ", ".join(options["new_bots"])

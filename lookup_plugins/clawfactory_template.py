@@ -1,4 +1,4 @@
-"""Lookup of the control node: a rendered template. Ansible's own copies every variable first, facts included, each time."""
+"""Lookup of the control node: a rendered template. Ansible's own copies every variable first, facts included."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible.template import trust_as_template
 DOCUMENTATION = r"""
 name: clawfactory_template
 short_description: Render a template with the variables as they are
-description: Like C(ansible.builtin.template) without its options and without C(ansible_managed), in a small part of the time.
+description: Like C(ansible.builtin.template), without its options and C(ansible_managed), in a small part of the time.
 options:
   _terms:
     description: Absolute path of a template on the control node.

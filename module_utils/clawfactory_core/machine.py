@@ -20,7 +20,7 @@ from .disk import parse_limit, read_mark
 from .errors import Conflict, CoreError, InvalidInput
 from .files import FileSpec, digest, plan_files
 from .layout import bot_specs, machine_specs
-from .secrets import SecretsRequest, generations, is_settled, read_env
+from .secrets import generations, read_env
 from .snapshots.journal import JOURNAL, is_unsettled
 from .workspace import workspace_entries
 
@@ -186,32 +186,12 @@ def _differs(spec: FileSpec) -> bool:
 
 
 def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
-    """Names (never values) that a bot's gateway file holds, and when the containers' copies were written; ``settled`` is
-    for :func:`compare_secrets` to say.
+    """Names (never values) that a bot's gateway file holds, and when the containers' copies were written. Whether it is
+    what is wanted, ``secrets.settled_bots`` finds.
     """
     held = read_env(root / "secrets" / bot / "gateway.env")
     names = sorted(name for name, value in held.items() if value)
     return {"names": names, "generations": generations(root, bot), "settled": False}
-
-
-def compare_secrets(machine: dict[str, Any], root: Path, pool: str, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-    """Note in the facts of the machine for which bots it holds the wanted secrets.
-
-    :param wanted: values, used, snapshot_key and snapshot_recipient, by bot.
-    """
-    for bot in wanted.keys() & machine["secrets"].keys() & machine["allocations"].keys():
-        place = describe(root, bot, pool, machine["allocations"][bot])
-        request = SecretsRequest(
-            root=root,
-            bot=bot,
-            values=wanted[bot]["values"],
-            used=tuple(wanted[bot]["used"]),
-            gateway_uid=place["gateway_uid"],
-            controller_uid=place["controller_uid"],
-            snapshot_key=wanted[bot]["snapshot_key"],
-            snapshot_recipient=wanted[bot]["snapshot_recipient"],
-        )
-        machine["secrets"][bot]["settled"] = is_settled(request)
 
 
 _RENDERED = (
