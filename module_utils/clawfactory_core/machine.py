@@ -41,8 +41,8 @@ def describe_machine(
 
     :param root: ``clawfactory_root``.
     :param pool: ``clawfactory_network_pool``.
-    :param commands: programs that have to be in PATH; the absent ones are in ``missing_commands``, and so is the engine's
-        own program where no engine answers: the client alone may be there.
+    :param commands: programs that have to be in PATH; the absent ones are in ``missing_commands``, and so is the
+        engine's own program where no engine answers: the client alone may be there.
     :returns: plain data; sizes in MiB, ports as ``{"18789": "process name"}``.
     """
     release = read_os_release(Path("/etc/os-release"))
