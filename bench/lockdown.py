@@ -63,7 +63,7 @@ def make_machines(folder: Path) -> dict[str, Lab]:
         wait_for("an engine", partial(machines.docker, "exec", name, "docker", "version", check=False), 60)
         machines.load(name, [image])
         lab = labs[name] = Lab(name, image)
-        lab.sh("apt-get install -qy --no-install-recommends nftables >/dev/null 2>&1 || command -v nft")
+        lab.sh("apt-get update -q && apt-get install -qy --no-install-recommends nftables")
         lab.sh("mkdir -p /srv/clawfactory/lib /srv/clawfactory/audit && chmod 700 /srv/clawfactory/audit")
         machines.docker(
             "cp", str(ROOT / "module_utils/clawfactory_core"), f"{name}:/srv/clawfactory/lib/clawfactory_core"

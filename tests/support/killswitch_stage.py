@@ -129,6 +129,7 @@ class Stage:
             engine=Engine(str(top / "engine.sock"), self.proc, top / "docker.pid"),
             proc=self.proc,
             turn=top / "turn",
+            engine_turn=top / "engine_turn",
         )
 
     def start_engine(self) -> EngineServer:

@@ -20,7 +20,8 @@ from .containers import Container, EngineFiles
 ANSWERS, STOPPED, HANGS = "answers", "stopped", "hangs"
 _PIDFILE = Path("/run/docker.pid")
 _ANSWER_SECONDS = 1.0
-_UPDATE_SECONDS = 5.0
+#: For an engine that is busy: it changes nothing of a container that it is just starting or ending.
+UPDATE_SECONDS = 5.0
 _AT_ONCE = 8
 
 
@@ -57,13 +58,18 @@ class Engine:
         except OSError:
             return HANGS
 
-    def set_policies(self, wanted: Mapping[Container, str], files: EngineFiles) -> Policies:
-        """Give containers restart policies; bounded in time whatever the engine does."""
+    def set_policies(
+        self, wanted: Mapping[Container, str], files: EngineFiles, seconds: float = UPDATE_SECONDS
+    ) -> Policies:
+        """Give containers restart policies; bounded in time whatever the engine does.
+
+        :param seconds: for the engine's answer about one of them.
+        """
         if not wanted:
             return Policies(self.state())
         done = Policies(self.state())
         if done.engine == ANSWERS:
-            self._each(wanted, self._update, done)
+            self._each(wanted, lambda container, policy: self._update(container, policy, seconds), done)
             return done
         # An engine that hangs has the old ones in memory, but the next one reads these.
         otherwise = {item: policy for item, policy in wanted.items() if files.policy(item) != policy}
@@ -92,9 +98,9 @@ class Engine:
                 else:
                     done.set.append(container.name)
 
-    def _update(self, container: Container, policy: str) -> None:
+    def _update(self, container: Container, policy: str, seconds: float) -> None:
         body = {"RestartPolicy": {"Name": policy or "no"}}
-        status, answer = self._ask("POST", f"/containers/{container.id}/update", body, _UPDATE_SECONDS)
+        status, answer = self._ask("POST", f"/containers/{container.id}/update", body, seconds)
         if status not in (200, 404):  # 404: it is gone
             raise CoreError(f"the engine answered {status}: {answer[:200]!r}")
 

@@ -20,7 +20,7 @@ from .lock import LockRequest, Outcome, Switch, apply_lock
 from .machine_lock import read_machine
 from .network import NetworkError, bridges_of
 from .record import Record
-from .world import World, bounded, turn
+from .world import Background, World, bounded, turn
 
 #: Seconds between two looks, with and without a lock.
 BUSY_SECONDS, IDLE_SECONDS = 0.25, 0.25
@@ -29,6 +29,7 @@ _FILTER_SECONDS = 1.0
 #: Seconds between two lines of the audit about a bot that is started again and again.
 _SAID_SECONDS = 60.0
 _NOTE_SECONDS = 5.0
+_ENGINE_SECONDS = 30.0
 _LOG = logging.getLogger("clawfactory.killswitch")
 
 
@@ -43,6 +44,12 @@ class Guard:
         self._next_filter = 0.0
         self._said: dict[str, float] = {}
         self._complaint = ""
+        self._turning: Background[list[str]] | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is being done beside :meth:`once`."""
+        return self._turning is None
 
     def run(self) -> None:
         """Hold every lock until told to end."""
@@ -70,7 +77,7 @@ class Guard:
             found = record.read(self._root, bot)
             if found is not None and found.state != locks.LOCKED:
                 self._finish(bot, found)
-        with turn(self._world, 0.0) as ours:
+        with turn(self._world.turn, 0.0) as ours:
             if ours:
                 bots = locks.locked_bots(self._root)  # one may just have been unlocked
                 self._hold_network(bots)
@@ -101,19 +108,43 @@ class Guard:
         done = {bot: found for bot, found in found_all.items() if found.state == locks.LOCKED}
         switch = Switch(self._root, done, self._world)
         killed = switch.kill()
-        problems: list[str] = []
-        before = dict(done)
-        policies = switch.turn_policies_off(done, problems)
         for bot, found in done.items():
             counts = switch.counts(bot, killed)
-            if counts["killed"] or counts["policies"]:
-                self._tell(found, counts)
+            if counts["killed"]:
+                self._tell(found, counts["killed"])
             if "audit" in found.pending:
-                done[bot] = record.finish(self._root, found)
-            elif found != before[bot]:
-                record.write(self._root, found)
-        if problems or policies.problems:
-            raise CoreError("; ".join([*problems, *policies.problems]))
+                record.finish(self._root, found)
+        self._see_to_policies(done)
+
+    def _see_to_policies(self, records: dict[str, Record]) -> None:
+        """Beside what goes on: an engine that is busy takes its time, and what it starts has to die meanwhile."""
+        if self._turning is None:
+            if any("policies" in found.pending for found in records.values()) or self._have_policies(records):
+                self._turning = Background(lambda: self._turn_policies_off(tuple(records)))
+        elif self._turning.over:
+            turning, self._turning = self._turning, None
+            problems = turning.result()
+            if problems:
+                raise CoreError("; ".join(problems))
+
+    def _have_policies(self, records: dict[str, Record]) -> bool:
+        files = self._world.files
+        return any(item.bot in records and files.policy(item) for item in files.containers())
+
+    def _turn_policies_off(self, bots: tuple[str, ...]) -> list[str]:
+        """:returns: what did not work."""
+        with turn(self._world.engine_turn, 0.0) as ours:
+            if not ours:
+                return []
+            # Not as they were before it was our turn: one may have been unlocked.
+            read = {bot: record.read(self._root, bot) for bot in bots}
+            records = {bot: found for bot, found in read.items() if found is not None}
+            before, problems = dict(records), []  # type: dict[str, Record], list[str]
+            done = Switch(self._root, records, self._world).turn_policies_off(records, problems, _ENGINE_SECONDS)
+            for bot, found in records.items():
+                if found != before[bot]:
+                    record.write(self._root, found)
+            return [*problems, *done.problems]
 
     def _finish(self, bot: str, found: Record) -> None:
         """Do what whoever locked did not do, or not to its end; that both do it at the same moment harms nothing."""
@@ -126,13 +157,13 @@ class Guard:
         outcome: Outcome = apply_lock(request, self._world)
         _LOG.warning("%s: locked, %d processes killed; %s", bot, outcome.killed, "; ".join(outcome.problems) or "done")
 
-    def _tell(self, found: Record, counts: dict[str, int]) -> None:
-        _LOG.warning("%s is locked: %s", found.bot, counts)
+    def _tell(self, found: Record, killed: int) -> None:
+        _LOG.warning("%s is locked: %d processes killed", found.bot, killed)
         if time.monotonic() < self._said.get(found.bot, 0.0):
             return
         self._said[found.bot] = time.monotonic() + _SAID_SECONDS
         said = replace(found, actor="guard", source="guard", happened={})
-        problem = bounded(lambda: record.audit(self._root, "lock.enforced", said, counts), _NOTE_SECONDS)
+        problem = bounded(lambda: record.audit(self._root, "lock.enforced", said, {"killed": killed}), _NOTE_SECONDS)
         if problem:
             _LOG.error("%s: audit: %s", found.bot, problem)
 

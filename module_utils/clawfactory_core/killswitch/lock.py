@@ -16,7 +16,7 @@ from .. import locks
 from ..errors import InvalidInput
 from ..names import check_bot_name
 from . import evidence, record
-from .engine import ANSWERS, Policies
+from .engine import ANSWERS, UPDATE_SECONDS, Policies
 from .machine_lock import MachineLock, write_machine
 from .network import Cut, Exceptions, NetworkError
 from .processes import Killed, Process
@@ -128,7 +128,7 @@ def apply_lock(request: LockRequest, world: World | None = None) -> Outcome:
     was_cut = _is_cut(world, request.bots, request.machine is not None)
     cut = world.network.cut(request.bots, request.machine)
     note("network")
-    with turn(world, _TURN_SECONDS):
+    with turn(world.turn, _TURN_SECONDS):
         before = {bot: record.read(request.root, bot) for bot in request.bots}
         again = all(found is not None and found.done for found in before.values())
         records = _mark(request, before, outcome)
@@ -211,7 +211,9 @@ class Switch:
             killed = _and(killed, self.kill())
         return killed
 
-    def turn_policies_off(self, records: dict[str, Record], problems: list[str]) -> Policies:
+    def turn_policies_off(
+        self, records: dict[str, Record], problems: list[str], seconds: float = UPDATE_SECONDS
+    ) -> Policies:
         """No container of the bots starts by itself any more; what they had is written down before.
 
         An engine that hung has the old policies in its memory: it is told when it answers.
@@ -224,7 +226,7 @@ class Switch:
             known = {item.name: policy for item, policy in had.items() if policy and item.bot == bot}
             records[bot] = replace(records[bot], policies={**known, **records[bot].policies})
             _said(problems, f"restart policies of {bot}", bounded(self._writer(records[bot]), _NOTE_SECONDS))
-        done = self._world.engine.set_policies(wanted, files)
+        done = self._world.engine.set_policies(wanted, files, seconds)
         for bot in {item.bot for item in wanted}:
             self._set[bot] += [item.name for item in wanted if item.bot == bot and item.name in done.set]
             kept = {*records[bot].pending} - {"policies"} | ({"policies"} if done.pending else set())

@@ -21,6 +21,7 @@ from .record import Record
 from .world import World, turn
 
 _TURN_SECONDS = 60.0
+_ENGINE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def apply_unlock(request: UnlockRequest, world: World | None = None) -> Unlocked
     :raises OSError: the disk does not take it; what was not done yet is done by the next call.
     """
     world = world or World()
-    with turn(world, _TURN_SECONDS) as ours:
-        if not ours:
+    with turn(world.turn, _TURN_SECONDS) as ours, turn(world.engine_turn, _TURN_SECONDS) as engine_is_ours:
+        if not (ours and engine_is_ours):
             raise Conflict("somebody else works with the kill switch of this machine; try again in a minute")
         done = plan_unlock(request, world)
         if not done.changed:
@@ -101,7 +102,8 @@ def apply_unlock(request: UnlockRequest, world: World | None = None) -> Unlocked
         for bot, lock in found.items():
             if lock is not None:
                 _audit(request, lock, policies)
-            record.end_unlocking(request.root, bot)
+            if not policies.problems:  # else the next call knows what there is to give back
+                record.end_unlocking(request.root, bot)
     return done
 
 
@@ -132,7 +134,7 @@ def _give_back(found: Mapping[str, Record | None], world: World) -> Policies:
         lock = found.get(container.bot)
         if lock is not None and container.name in lock.policies:
             wanted[container] = lock.policies[container.name]
-    return world.engine.set_policies(wanted, world.files)
+    return world.engine.set_policies(wanted, world.files, _ENGINE_SECONDS)
 
 
 def _audit(request: UnlockRequest, lock: Record, policies: Policies) -> None:

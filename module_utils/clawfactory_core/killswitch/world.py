@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class World:
-    """:param turn: file by which one waits for another."""
+    """:param turn: file by which one waits for another; ``engine_turn``: the same for who gives and takes policies."""
 
     network: Network = field(default_factory=Network)
     processes: Processes = field(default_factory=Processes)
@@ -35,6 +35,7 @@ class World:
     engine: Engine = field(default_factory=Engine)
     proc: Path = Path("/proc")
     turn: Path = Path("/run/clawfactory-killswitch.turn")
+    engine_turn: Path = Path("/run/clawfactory-killswitch.engine")
 
 
 class Belongings:
@@ -89,13 +90,13 @@ class Belongings:
 
 
 @contextmanager
-def turn(world: World, seconds: float) -> Iterator[bool]:
+def turn(file: Path, seconds: float) -> Iterator[bool]:
     """Wait for whoever works on the same machine, but not for ever.
 
     :returns: whether it is our turn.
     """
     try:
-        descriptor = os.open(world.turn, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
         yield False
         return
@@ -133,6 +134,11 @@ class Background(Generic[Result]):
 
         self._thread = threading.Thread(target=attempt, daemon=True)
         self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether :meth:`result` would not wait."""
+        return not self._thread.is_alive()
 
     def result(self) -> Result:
         """What it came to, or its exception."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import threading
 import time
@@ -139,7 +140,7 @@ def test_rules_that_somebody_flushed_are_back(lab: Lab, bot: str) -> None:
 
 def test_fork_bomb(lab: Lab, bot: str) -> None:
     bomb = "import os,time\nwhile 1:\n try: os.fork()\n except OSError: time.sleep(0.001)"
-    lab.run(bot, "sbx-bomb", f"python -c {json.dumps(bomb)}", "--pids-limit", "600", "--cpus", "1")
+    lab.run(bot, "sbx-bomb", f"python -c {shlex.quote(bomb)}", "--pids-limit", "600", "--cpus", "1")
     wait_for("many processes", lambda: lab.status(bot)["processes"] > 400, 30)
     done = lab.lock(bot)
     assert done["left"] == [] and done["killed"] > 400
@@ -150,7 +151,7 @@ def test_fork_bomb(lab: Lab, bot: str) -> None:
 def test_full_memory_and_full_disk(lab: Lab, bot: str) -> None:
     """The lock is there also where not a byte can be written: its root lies on a full file system."""
     eat = "x=[]\nwhile 1: x.append(bytes(1<<20))"
-    lab.run(bot, "sbx-eater", f"python -c {json.dumps(eat)}", "--memory", "64m", "--memory-swap", "64m")
+    lab.run(bot, "sbx-eater", f"python -c {shlex.quote(eat)}", "--memory", "64m", "--memory-swap", "64m")
     lab.sh("mkdir -p /root/full && mount -t tmpfs -o size=64k,nr_inodes=64 full /root/full && mkdir /root/full/locks")
     try:
         lab.sh("dd if=/dev/zero of=/root/full/filler bs=4k count=64 2>/dev/null; true")

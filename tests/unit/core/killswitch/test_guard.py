@@ -13,11 +13,18 @@ from clawfactory_core.killswitch.guard import Guard
 from clawfactory_core.killswitch.lock import LockRequest, apply_lock
 from clawfactory_core.killswitch.record import Record
 from clawfactory_core.killswitch.unlock import UnlockRequest, apply_unlock
+from tests.support.polling import wait_for
 
 
 @pytest.fixture
 def guard(stage):
     return Guard(stage.root, threading.Event(), stage.world)
+
+
+def settle(guard) -> None:
+    """Look until nothing is left to do."""
+    guard.once()
+    wait_for("rest", lambda: guard.settled or (guard.once() and guard.settled), 10, every=0.01)
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def test_without_a_lock_it_does_nothing(stage, guard):
 def test_what_starts_dies(stage, guard, gateway):
     stage.spawn(gateway)
     stage.write_policy(gateway, "always")
-    assert guard.once()
+    settle(guard)
     assert stage.alive() == set() and stage.policy(gateway) == "no"
 
 
@@ -66,17 +73,17 @@ def test_engine_that_hung_is_told_when_it_answers(stage, guard):
     number = stage.container("bot1", "gateway")
     apply_lock(LockRequest(stage.root, ("bot1",), actor="alice"), stage.world)
     before = stage.lock_file("bot1").stat().st_mtime_ns
-    guard.once()
-    guard.once()
+    settle(guard)
+    settle(guard)
     assert stage.lock_file("bot1").stat().st_mtime_ns == before, "nothing can be done, so nothing is written"
     assert [line["event"] for line in stage.audit("bot1")] == ["lock"]
     stage.silent.close()
     (stage.top / "engine.sock").unlink()
     server = stage.start_engine()
-    guard.once()
+    settle(guard)
     assert server.updates == [(number, "no")]
     assert json.loads(stage.lock_file("bot1").read_text())["pending"] == []
-    guard.once()
+    settle(guard)
     assert len(server.updates) == 1
 
 
@@ -147,3 +154,19 @@ def test_it_goes_on_after_an_error(stage, guard, monkeypatch):
     monkeypatch.setattr(guard_module, "IDLE_SECONDS", 0.0)
     guard.run()
     assert len(looks) == 3
+
+
+def test_engine_that_is_busy_keeps_nothing_from_dying(stage, guard, gateway, monkeypatch):
+    """What it starts meanwhile dies, and unlocking waits until nobody takes policies any more."""
+    release = threading.Event()
+    update = stage.world.engine.set_policies
+    monkeypatch.setattr(stage.world.engine, "set_policies", lambda *given: release.wait(10) and update(*given))
+    stage.write_policy(gateway, "always")
+    guard.once()
+    assert not guard.settled
+    stage.spawn(gateway)
+    guard.once()
+    assert stage.alive() == set() and not guard.settled
+    release.set()
+    settle(guard)
+    assert stage.policy(gateway) == "no"

@@ -136,3 +136,13 @@ def test_plan_reads_only(stage, gateway, request_):
 def test_no_bot_is_refused(stage, request_):
     with pytest.raises(InvalidInput, match="no bot is named"):
         apply_unlock(replace(request_, bots=()), stage.world)
+
+
+def test_engine_that_refuses_is_a_problem_and_the_next_call_finishes(stage, gateway, request_):
+    stage.server.status = 500
+    done = apply_unlock(request_, stage.world)
+    assert "restart policy of clawfactory-bot1-gateway" in done.problems[0]
+    assert not locks.is_locked(stage.root, "bot1") and stage.filter.cut_off == set()
+    stage.server.status = 200
+    assert apply_unlock(request_, stage.world).changed
+    assert stage.policy(gateway) == "unless-stopped" and list((stage.root / "locks").iterdir()) == []
