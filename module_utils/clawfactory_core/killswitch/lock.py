@@ -21,7 +21,7 @@ from .machine_lock import MachineLock, write_machine
 from .network import Cut, Exceptions, NetworkError
 from .processes import Killed, Process
 from .record import Record
-from .world import Background, Belongings, World, bounded, turn
+from .world import Background, Belongings, World, bounded, turn, urgently
 
 #: How long processes get to die; one that does not is in the kernel's hands.
 KILL_SECONDS = 10.0
@@ -118,7 +118,11 @@ def apply_lock(request: LockRequest, world: World | None = None) -> Outcome:
     :raises InvalidInput: the request cannot be understood; nothing has been done.
     """
     check_request(request)
-    world = world or World()
+    with urgently():
+        return _apply(request, world or World())
+
+
+def _apply(request: LockRequest, world: World) -> Outcome:
     began = time.monotonic()
     outcome = Outcome()
 

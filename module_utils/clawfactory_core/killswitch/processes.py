@@ -114,10 +114,11 @@ class Processes:
             if not found:
                 return Killed(list(seen.values()), found)
             self.freeze(found)
-            for process in self._complete(found):
+            everything = self._complete(found)
+            self._write(found, {"cgroup.kill": "1"})
+            for process in everything:
                 seen[process.pid] = process
                 self._send(process, self._proc)
-            self._write(found, {"cgroup.kill": "1"})
             # SIGKILL waits for a frozen process of version 1 to thaw; it then dies before it runs on.
             self._write(found, {"freezer.state": "THAWED", "cgroup.freeze": "0"})
             if time.monotonic() > deadline:
@@ -139,10 +140,12 @@ class Processes:
         """These and what was forked in their cgroups before they froze."""
         by_pid: dict[int, Process] = {process.pid: process for process in found}
         for hierarchy in self.hierarchies():
-            for process in found:
-                directory = _of_container(hierarchy, process)
-                for pid in _pids(directory) if directory else []:
-                    by_pid.setdefault(pid, replace(process, pid=pid))
+            # Each cgroup once: a fork bomb has a thousand processes in one.
+            directories = {directory: one for one in found if (directory := _of_container(hierarchy, one))}
+            for directory, one in directories.items():
+                for pid in _pids(directory):
+                    if pid not in by_pid:
+                        by_pid[pid] = replace(one, pid=pid)
         return list(by_pid.values())
 
     def _write(self, processes: Iterable[Process], values: Mapping[str, str]) -> None:

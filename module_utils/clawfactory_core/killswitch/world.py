@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -114,6 +114,19 @@ def turn(file: Path, seconds: float) -> Iterator[bool]:
         yield ours
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def urgently() -> Iterator[None]:
+    """Come before all ordinary processes for a while: a bot may have more of them than the machine has processors."""
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    with suppress(OSError):  # not allowed here: then in the order of everybody
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it goes on being urgent, which does no harm
+            os.sched_setscheduler(0, policy, parameter)
 
 
 class Background(Generic[Result]):
