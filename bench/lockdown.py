@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What the kill switch takes, from pressing Enter to the last packet and to the last process gone.
 
-As ratios to an ``ansible-playbook`` over the same SSH that only pings: for one bot, for 20 bots of one machine, for one
-on each of 3 machines. ``script``: the host script on the machine itself, in units of 150 ms. ``original``: the way of
-the original ClawFactory (stop with a timeout of 5 s, then flush and drop with iptables), against the host script.
+As ratios to an ``ansible-playbook`` over the same SSH that pings each machine once: for one bot, for 20 bots of one
+machine, for one on each of 3 machines. ``script``: the host script on the machine itself, in units of 150 ms.
+``original``: the way of the original ClawFactory (stop with a timeout of 5 s, then flush and drop with iptables), against
+the host script.
 
 Bots are containers that send to a listener outside of the machine every 10 ms and ignore SIGTERM. The machines are
 containers with systemd, SSH and a Docker engine of their own; they are made at the beginning and removed at the end.
@@ -77,7 +78,7 @@ def make_machines(folder: Path) -> dict[str, Lab]:
     return labs
 
 
-def inventory(folder: Path, labs: dict[str, Lab], bots: dict[str, list[str]]) -> Path:
+def inventory(folder: Path, bots: dict[str, list[str]]) -> Path:
     """An inventory of these bots, over SSH."""
     hosts = {}
     for machine, names in bots.items():
@@ -128,8 +129,7 @@ class Watch:
     """Notes when the last process of some bots was seen."""
 
     def __init__(self, labs: dict[str, Lab], bots: dict[str, list[str]]) -> None:
-        filters = {name: " ".join(f"--filter label=clawfactory.bot={bot}" for bot in bots[name][:1]) for name in bots}
-        listed = {name: labs[name].sh("docker ps --no-trunc -q --filter label=lab") for name in filters}
+        listed = {name: labs[name].sh("docker ps --no-trunc -q --filter label=lab") for name in bots}
         self._ids = {line for text in listed.values() for line in text.split()}
         self._pids = processes(self._ids)
         self.last = 0.0
@@ -165,12 +165,15 @@ def have_bots(labs: dict[str, Lab], bots: dict[str, list[str]]) -> None:
             labs[name].flows(f"{bot}-gateway.udp.4", f"{bot}-gateway.old.4")
 
 
-def throw(labs: dict[str, Lab], bots: dict[str, list[str]], lock: Callable[[], object]) -> tuple[float, float]:
-    """Lock, and unlock again. :returns: seconds from the beginning to the last packet and to the last process."""
+def throw(labs: dict[str, Lab], bots: dict[str, list[str]], lock: Callable[[], float]) -> tuple[float, float]:
+    """Lock, and unlock again.
+
+    :param lock: tells when it began, on the monotonic clock.
+    :returns: seconds from then to the last packet and to the last process.
+    """
     have_bots(labs, bots)
     watch = Watch(labs, bots)
-    started = time.monotonic()
-    lock()
+    started = lock()
     gone = watch.end()
     time.sleep(0.3)
     packet = max(at for name, names in bots.items() for bot in names for at in labs[name].arrived(f"{bot}-").values())
@@ -179,9 +182,24 @@ def throw(labs: dict[str, Lab], bots: dict[str, list[str]], lock: Callable[[], o
     return packet - started, gone - started
 
 
-def original(lab: Lab) -> None:
+def playbook(path: Path) -> float:
+    """Lock by the playbook; when Enter was pressed."""
+    started = time.monotonic()
+    play(path, "playbooks/lockdown.yml")
+    return started
+
+
+def script(lab: Lab, bot: str) -> float:
+    """Lock by the host script; when it was executed, to a hundredth of a second."""
+    said = lab.sh(f"cut -d' ' -f1 /proc/uptime; exec {SCRIPT} lock {bot}")
+    return float(said.split()[0])
+
+
+def original(lab: Lab) -> float:
     """As the original did it: stop the stack, then flush and drop; here without the rules that kept its own SSH."""
+    started = time.monotonic()
     lab.sh("docker ps -q --filter label=lab | xargs -r docker stop -t 5; iptables -F FORWARD; iptables -P FORWARD DROP")
+    return started
 
 
 def measure(folder: Path, labs: dict[str, Lab], runs: int) -> dict[str, float]:
@@ -194,14 +212,12 @@ def measure(folder: Path, labs: dict[str, Lab], runs: int) -> dict[str, float]:
     }
     ratios, seconds = {}, {}
     for name, bots in cases.items():
-        path = inventory(folder, labs, bots)
         pings, packets, gone = [], [], []
         for _ in range(runs):
-            single = inventory(folder, labs, {first: bots[first][:1]})
-            play(single, "bench/ping.yml")  # opens the connection that both use
+            single = inventory(folder, {machine: names[:1] for machine, names in bots.items()})
+            play(single, "bench/ping.yml")  # opens the connections that both use
             pings.append(play(single, "bench/ping.yml"))
-            path = inventory(folder, labs, bots)
-            packet, process = throw(labs, bots, partial(play, path, "playbooks/lockdown.yml"))
+            packet, process = throw(labs, bots, partial(playbook, inventory(folder, bots)))
             packets.append(packet)
             gone.append(process)
         ping = statistics.median(pings)
@@ -212,10 +228,10 @@ def measure(folder: Path, labs: dict[str, Lab], runs: int) -> dict[str, float]:
         }
         ratios |= {f"{name}-{what}": seconds[f"{name}-{what}"] / ping for what in ("packet", "process")}
     one, lab = cases["one"], labs[first]
-    script = [throw(labs, one, lambda: lab.sh(f"{SCRIPT} lock {one[first][0]}")) for _ in range(runs)]
-    theirs = throw(labs, one, lambda: original(lab))
-    seconds |= {"script-packet": statistics.median(each[0] for each in script), "original-packet": theirs[0]}
-    seconds |= {"script-process": statistics.median(each[1] for each in script), "original-process": theirs[1]}
+    ours = [throw(labs, one, partial(script, lab, one[first][0])) for _ in range(runs)]
+    theirs = throw(labs, one, partial(original, lab))
+    seconds |= {"script-packet": statistics.median(each[0] for each in ours), "original-packet": theirs[0]}
+    seconds |= {"script-process": statistics.median(each[1] for each in ours), "original-process": theirs[1]}
     ratios["script-packet"] = seconds["script-packet"] / 0.150
     ratios["script-to-original-packet"] = seconds["script-packet"] / theirs[0]
     for name, value in seconds.items():

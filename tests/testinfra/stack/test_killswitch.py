@@ -16,6 +16,7 @@ from testinfra.host import Host
 
 from tests.support.killswitch_lab import ARRIVED, KINDS, Lab
 from tests.support.machines import SSH_USER, docker, open_ssh, wait_until_up
+from tests.support.playbooks import PlaybookRun
 from tests.support.polling import wait_for
 
 from .conftest import MACHINE, PARTS, Play
@@ -338,23 +339,16 @@ def test_locked_bot_has_its_snapshot_and_unlock_brings_it_back(real: str, machin
 
 def test_lock_wins_over_a_running_converge(real: str, machine: Host, play: Play, lab: Lab) -> None:
     """Its containers are being made anew while it is locked."""
-    results: list[object] = []
-    converge = threading.Thread(
-        target=lambda: results.append(
-            play("site.yml", "--limit", real, "--extra-vars", "proxy_memory_mb=111 gateway_pids=777")
-        )
-    )
+    show = "docker inspect --format '{{.HostConfig.PidsLimit}}' clawfactory-bot1-gateway"
+    wanted = int(machine.check_output(show)) + 1
+    results: list[PlaybookRun] = []
+    extra = f"proxy_memory_mb=111 gateway_pids={wanted}"
+    converge = threading.Thread(target=lambda: results.append(play("site.yml", "--limit", real, "--extra-vars", extra)))
     converge.start()
-    wait_for(
-        "the new gateway",
-        lambda: (
-            "777" in machine.run("docker inspect --format '{{.HostConfig.PidsLimit}}' clawfactory-bot1-gateway").stdout
-        ),
-        60,
-    )
+    wait_for("the new gateway", lambda: machine.run(show).stdout.strip() == str(wanted), 240)
     done = lab.lock(real)
     converge.join()
-    assert results[0].returncode != 0  # type: ignore[attr-defined]
+    assert results[0].returncode != 0
     wait_for("its end", lambda: lab.status(real)["processes"] == 0, 10)
     time.sleep(2)
     assert lab.status(real)["processes"] == 0 and lab.status(real)["cut"]
