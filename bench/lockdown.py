@@ -3,8 +3,8 @@
 
 As ratios to an ``ansible-playbook`` over the same SSH that pings each machine once: for one bot, for 20 bots of one
 machine, for one on each of 3 machines. ``script``: the host script on the machine itself, in units of 150 ms.
-``original``: the way of the original ClawFactory (stop with a timeout of 5 s, then flush and drop with iptables), against
-the host script.
+``original``: the way of the original ClawFactory (stop with a timeout of 5 s, then flush and drop with iptables),
+against the host script.
 
 Bots are containers that send to a listener outside of the machine every 10 ms and ignore SIGTERM. The machines are
 containers with systemd, SSH and a Docker engine of their own; they are made at the beginning and removed at the end.
