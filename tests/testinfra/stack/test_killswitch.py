@@ -251,6 +251,7 @@ class Poll:
     """Asks a real bot's published port every 10 ms, also over one connection that stays."""
 
     def __init__(self, machine: str, port: int) -> None:
+        self.port = port
         self.command = (
             "import http.client,time\n"
             f"c=http.client.HTTPConnection('127.0.0.1',{port},timeout=1)\n"
@@ -272,6 +273,7 @@ class Poll:
             self.answers.append(float(line.split()[0]))
 
     def end(self) -> None:
+        docker("exec", MACHINE, "pkill", "-f", rf"HTTPConnection\('127.0.0.1',{self.port},")
         self.process.kill()
         self.process.wait()
 
