@@ -183,6 +183,7 @@ class FilterModule:
             "clawfactory_rendered_is_current": rendered_is_current,
             "clawfactory_image": image_with_reference,
             "clawfactory_mates": machines.mates,
+            "clawfactory_by_leader": machines.by_leader,
             "clawfactory_services": services_of,
             "clawfactory_status": status.bot_status,
             "clawfactory_status_facts": status_facts,

@@ -51,6 +51,14 @@ def leader(hosts: Iterable[str], variables: Mapping[str, Mapping[str, Any]], hos
     return next(other for other in ordered if machine_key(variables[other]) == machine)
 
 
+def by_leader(hosts: Iterable[str], variables: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Which hosts share a machine, by the first of each; every host's variables are asked for once."""
+    machines: dict[str, list[str]] = {}
+    for host in hosts:
+        machines.setdefault(machine_key(variables[host]), []).append(host)
+    return {together[0]: together for together in machines.values()}
+
+
 def mates(hosts: Iterable[str], variables: Mapping[str, Mapping[str, Any]], host: str) -> list[str]:
     """All of ``hosts`` on the machine of ``host``, itself included, in the order of the play."""
     machine = machine_key(variables[host])

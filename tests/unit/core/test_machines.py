@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from clawfactory_core.errors import InvalidInput
-from clawfactory_core.machines import leader, machine_key
+from clawfactory_core.machines import by_leader, leader, machine_key
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,13 @@ def test_every_machine_has_exactly_one_leader():
 def test_a_host_outside_the_play_is_refused():
     with pytest.raises(InvalidInput, match="bot9"):
         leader(["bot1"], HOSTS, "bot9")
+
+
+def test_hosts_by_the_first_of_their_machine():
+    variables = {
+        "a": {"inventory_hostname": "a", "ansible_connection": "local"},
+        "b": {"inventory_hostname": "b", "ansible_host": "192.0.2.7"},
+        "c": {"inventory_hostname": "c", "ansible_connection": "local"},
+    }
+    assert by_leader(["c", "b", "a"], variables) == {"c": ["c", "a"], "b": ["b"]}
+    assert by_leader([], {}) == {}
