@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
+from clawfactory_core import names
 from tests.support.killswitch_lab import ARRIVED, KINDS, Lab
 from tests.support.machines import SSH_USER, docker, open_ssh, wait_until_up
 from tests.support.playbooks import PlaybookRun
@@ -244,7 +245,7 @@ def test_reboot(lab: Lab, bot: str, machine: Host) -> None:
         for unit in ("clawfactory-killswitch", "docker")
     }
     assert 0 < started["clawfactory-killswitch"] < started["docker"]
-    assert re.search(r"cut off|bot", lab.sh("nft list set inet clawfactory_lock bridges"))
+    assert names.bridge(bot, "edge") in lab.sh("nft list set inet clawfactory_lock bridges")
 
 
 class Poll:
