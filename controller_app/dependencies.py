@@ -12,7 +12,9 @@ from starlette.templating import Jinja2Templates
 
 from .config import Settings
 from .origin import is_same_origin
+from .services.archives import ArchiveStore
 from .services.jobs import JobsClient
+from .services.machine import MachineService
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
 from .services.session import SessionService, TooManyAttempts, WrongToken
@@ -31,6 +33,8 @@ class Services:
     status: StatusService
     templates: Jinja2Templates
     jobs: JobsClient
+    machine: MachineService
+    archives: ArchiveStore
     proposals: ProposalService
     webhook: WebhookService
     #: ``None`` where nothing is mirrored.
@@ -103,6 +107,16 @@ def get_jobs(request: Request) -> JobsClient:
     return get_services(request).jobs
 
 
+def get_machine(request: Request) -> MachineService:
+    """Return what knows what the machine says."""
+    return get_services(request).machine
+
+
+def get_archives(request: Request) -> ArchiveStore:
+    """Return the snapshots as files."""
+    return get_services(request).archives
+
+
 def get_proposal_service(request: Request) -> ProposalService:
     """Return the proposal service."""
     return get_services(request).proposals
@@ -116,6 +130,8 @@ def get_webhook_service(request: Request) -> WebhookService:
 SessionServiceDep = Annotated[SessionService, Depends(get_session_service)]
 StatusServiceDep = Annotated[StatusService, Depends(get_status_service)]
 JobsDep = Annotated[JobsClient, Depends(get_jobs)]
+MachineDep = Annotated[MachineService, Depends(get_machine)]
+ArchivesDep = Annotated[ArchiveStore, Depends(get_archives)]
 ProposalServiceDep = Annotated[ProposalService, Depends(get_proposal_service)]
 WebhookServiceDep = Annotated[WebhookService, Depends(get_webhook_service)]
 

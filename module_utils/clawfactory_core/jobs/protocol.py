@@ -93,8 +93,8 @@ An entry of ``snapshots`` (newest last)::
     audit    {"entries": [{"number": 7, "time": "…", "event": "…", "fields": {…}}], "total": 7, "more": false}
     audit    {"lines": 7, "problems": ["…"]}
 
-Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new. Of
-``egress`` and ``audit`` the newest come first; the last is what ``audit_verify`` answers: no problem is a whole chain.
+Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new.
+Of ``egress`` and ``audit`` the newest come first; the last is what ``audit_verify`` answers: no problem is a whole chain.
 
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
 second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line
