@@ -16,6 +16,7 @@ from starlette.templating import Jinja2Templates
 
 import clawfactory_core
 
+from . import formats
 from .config import Settings
 from .dependencies import Services, verify_origin
 from .exception_handlers import add_exception_handlers
@@ -24,7 +25,7 @@ from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.forwarded import ForwardedHeadersMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
 from .openapi import describe
-from .routers import audit, health, jobs, pages, promotion, session, snapshots, status, webhook
+from .routers import actions, audit, health, jobs, pages, promotion, session, snapshots, status, webhook
 from .services.archives import ArchiveStore
 from .services.background import running
 from .services.gateway import GatewayProbe, make_gateway_client
@@ -95,7 +96,7 @@ def create_app(
     add_exception_handlers(app)
     app.include_router(health.router)
     app.include_router(webhook.router)  # no browser's doing: the signature says where it comes from
-    for module in (status, session, pages, promotion, snapshots, jobs, audit):
+    for module in (status, session, pages, actions, promotion, snapshots, jobs, audit):
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
     describe(app, schemes=("bearer", "session"))
@@ -157,6 +158,8 @@ def _make_services(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    filters = {"size": formats.size, "span": formats.span, "moment": formats.moment, "age": formats.age}
+    environment.filters |= {**filters, "short": formats.short}
     return Services(
         settings=settings,
         sessions=SessionService(

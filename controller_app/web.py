@@ -8,7 +8,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .dependencies import get_services
+from .navigation import PAGES, current_page
 from .services.session import SESSION_SECONDS, SessionService, TooManyAttempts, WrongToken
+
+#: Where the Lock form is sent.
+LOCK_PATH = "/killswitch"
+
+
+def is_page(request: Request) -> bool:
+    """Whether a person in a browser waits for the answer, and not a program."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return path in ("/", "/controller") or path.startswith("/pages/")
 
 
 def render_page(
@@ -16,7 +26,14 @@ def render_page(
 ) -> Response:
     """Render the template ``name``; ``root`` in it is the prefix of every address."""
     services = get_services(request)
-    shared = {"root": request.scope.get("root_path", ""), "bot": services.settings.bot}
+    root = request.scope.get("root_path", "")
+    shared = {
+        "root": root,
+        "bot": services.settings.bot,
+        "pages": PAGES,
+        "current": current_page(request.scope["path"].removeprefix(root)),
+        "can_lock": LOCK_PATH in request.app.openapi()["paths"],
+    }
     return services.templates.TemplateResponse(
         request, name, {**shared, **context}, status_code=status, headers=headers
     )
