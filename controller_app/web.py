@@ -18,7 +18,8 @@ LOCK_PATH = "/killswitch"
 def is_page(request: Request) -> bool:
     """Whether a person in a browser waits for the answer, and not a program."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    return path in ("/", "/controller") or path.startswith("/pages/")
+    # The API has POST /controller.
+    return path == "/" or path.startswith("/pages/") or (path == "/controller" and request.method != "POST")
 
 
 def render_page(

@@ -91,6 +91,8 @@ class Job(BaseModel):
     kind: str
     actor: str
     source: str
+    #: What was asked for: the fields of the request.
+    options: dict[str, str] = {}
     state: Literal["queued", "running", "done", "failed"]
     asked: str
     started: str | None

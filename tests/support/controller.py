@@ -1,4 +1,4 @@
-"""What a controller needs around it in tests: made-up secrets, a gateway that says what the test tells it to, a clock."""
+"""What a controller needs around it in tests: made-up secrets, a gateway that says what it is told, a clock."""
 
 from __future__ import annotations
 

@@ -181,8 +181,9 @@ def _snapshots() -> list[dict[str, Any]]:
         name = f"{'weekly' if full else 'daily'}--2026-11-{day:02d}T03-00-00Z"
         found.append(
             {
-                "id": name, "time": f"2026-11-{day:02d}T03:00:00Z", "kind": "full" if full else "inc", "label": name[: name.index("--")],
-                "size": (9 << 20) + (day << 16) if full else (1 << 20) + (day << 14), "parent": None if full else found[-1]["id"],
+                "id": name, "time": f"2026-11-{day:02d}T03:00:00Z", "kind": "full" if full else "inc",
+                "label": name[: name.index("--")], "parent": None if full else found[-1]["id"],
+                "size": (9 << 20) + (day << 16) if full else (1 << 20) + (day << 14),
                 "verified": f"2026-11-{day:02d}T03:10:00Z" if day % 2 else None, "problem": "",
             }
         )  # fmt: skip

@@ -129,7 +129,7 @@ def test_summary_ends_with_the_line_that_ci_reads():
 @pytest.mark.parametrize(
     ("wanted", "fast", "selected"),
     [
-        ([], False, ["engine", "lint", "unit", "broker", "e2e", "images", "molecule"]),
+        ([], False, ["engine", "lint", "unit", "browser", "broker", "e2e", "images", "molecule"]),
         ([], True, ["lint", "unit"]),
         (["e2e", "lint"], False, ["engine", "lint", "e2e"]),
         (["unit"], False, ["unit"]),
