@@ -16,7 +16,7 @@ _ALIKE = 0.4
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@ ?(.*)")
 
 #: Lines of a file's header that say what its text does not; modes 12… are links, 16… other repositories.
-_WORTH_SHOWING = ("Binary files ", "old mode ", "new mode ", "new file mode 12", "new file mode 16", "… cut")
+_WORTH_SHOWING = ("Binary files ", "old mode ", "new mode ", "new file mode 12", "new file mode 16")
 
 Kind = Literal["same", "changed", "added", "removed", "hunk", "note"]
 #: Text, and whether it differs from the other side.
@@ -76,8 +76,7 @@ class _Reader:
             if line.startswith("diff --git "):
                 self._file(line)
             else:
-                if line.startswith("… cut here"):
-                    self.diff.cut = "The change is longer than what can be shown here."
+                self._note_cut(line)
                 self._at += 1
             if self._rows >= MOST_ROWS:
                 self.diff.cut = f"Only the first {MOST_ROWS} lines are shown."
@@ -96,8 +95,13 @@ class _Reader:
                 if self._rows >= MOST_ROWS:
                     return
                 continue
+            self._note_cut(line)
             self._header(file, line)
             self._at += 1
+
+    def _note_cut(self, line: str) -> None:
+        if line.startswith("… cut here"):
+            self.diff.cut = "The change is longer than what can be shown here."
 
     def _header(self, file: FileDiff, line: str) -> None:
         if line.startswith("new file mode "):
@@ -123,7 +127,9 @@ class _Reader:
         self._at += 1
         removed: list[tuple[int, str]] = []
         added: list[tuple[int, str]] = []
-        while (old < old_end or new < new_end) and self._at < len(self._lines) and self._rows < MOST_ROWS:
+        while (old < old_end or new < new_end) and self._at < len(self._lines):
+            if self._rows + max(len(removed), len(added)) >= MOST_ROWS:
+                break
             mark, text = self._lines[self._at][:1], self._lines[self._at][1:]
             if mark == "-":
                 if added:

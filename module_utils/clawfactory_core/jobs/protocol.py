@@ -94,7 +94,8 @@ An entry of ``snapshots`` (newest last)::
     audit    {"lines": 7, "problems": ["…"]}
 
 Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new.
-Of ``egress`` and ``audit`` the newest come first; the last is what ``audit_verify`` answers: no problem is a whole chain.
+Of ``egress`` and ``audit`` the newest come first; the last is what ``audit_verify`` answers, no problem being a
+whole chain.
 
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
 second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line
@@ -106,8 +107,8 @@ answer has ``status``:
 
 - 400 not a request; 403 not the bot's controller; 404 no such job; 408 the request did not arrive in time;
 - 409 refused as things are (a delivery seen before, snapshots that nobody set up); 413 the line is too long;
-- 423 the bot is locked (``detail`` says how to unlock); 429 too many: of the agent's snapshots in an hour, or jobs
-  that wait;
+- 423 the bot is locked (``detail`` says how to unlock); 429 too many: of the agent's snapshots in an hour, of
+  deletions in a day, or jobs that wait;
 - 500 the service failed, its log says how; 503 too many connections, or it is ending.
 """
 
