@@ -13,6 +13,7 @@ from ..schemas.agent import Label
 from ..schemas.promotion import Commit, Reason
 from ..schemas.snapshots import SnapshotId
 from ..services.jobs import JobsClient
+from ..web import render_page, require_lock
 from .promotion import Name
 
 _ACTOR = "operator"
@@ -94,6 +95,21 @@ async def delete(request: Request, name: SnapshotField, jobs: JobsDep) -> Respon
 async def back_up_memory(request: Request, jobs: JobsDep) -> Response:
     """Copy the memory to its branch."""
     return await _ask(request, jobs, "memory_backup")
+
+
+@router.post("/pages/lock")
+async def lock(
+    request: Request,
+    jobs: JobsDep,
+    confirm: Annotated[str, Form(max_length=64)] = "",
+    reason: Annotated[str, Form(max_length=500)] = "",
+) -> Response:
+    """Throw the kill switch, if the bot's name was typed. It waits for no job, and nothing here takes it back."""
+    require_lock(request)
+    _require_name(request, confirm)
+    said = " ".join(reason.split())
+    answer = await jobs.ask("lock", actor=_ACTOR, reason=said or None)
+    return render_page(request, "locked.html", {"lock": answer["lock"]})
 
 
 def _require_name(request: Request, confirm: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
 from clawfactory_core.errors import CoreError
@@ -28,7 +28,7 @@ from ..schemas.snapshots import Memory
 from ..services.chart import HEIGHT, WIDTH, draw_growth
 from ..services.diff import parse_diff
 from ..services.jobs import JobsClient
-from ..web import LOCK_PATH, render_page
+from ..web import render_page, require_lock
 from .audit import EventName, LineNumber
 from .jobs import JobId
 from .promotion import Name
@@ -131,8 +131,7 @@ async def follow_job(request: Request, job: JobId, jobs: JobsDep) -> StreamingRe
 @router.get("/pages/lock")
 async def read_lock(request: Request) -> Response:
     """Ask whether the bot is to be locked."""
-    if LOCK_PATH not in request.app.openapi()["paths"]:
-        raise HTTPException(404, "This controller cannot lock the bot; the machine's kill switch can.")
+    require_lock(request)
     return render_page(request, "lock.html", {})
 
 

@@ -131,11 +131,16 @@ def test_lock_sends_name_and_reason(make_page, stack):
     page = make_page()
     page.get_by_role("link", name="Lock…", exact=True).click()
     expect(page.get_by_text("It cannot be unlocked here")).to_be_visible()
+    page.get_by_label("Type bot1 to confirm").fill("bot2")
+    page.get_by_role("button", name="Lock bot1 now").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was done")
+    page.goto("/pages/lock")
     page.get_by_label("Type bot1 to confirm").fill("bot1")
     page.get_by_label(re.compile("^Reason")).fill("it talks to strangers")
     page.get_by_role("button", name="Lock bot1 now").click()
-    expect(page.get_by_text("locked")).to_be_visible()
-    assert stack.locks == [{"confirm": "bot1", "reason": "it talks to strangers"}]
+    expect(page.get_by_role("heading", level=1)).to_have_text("bot1 is locked")
+    expect(page.get_by_text("clawfactory-killswitch unlock bot1")).to_be_visible()
+    assert stack.jobs.asked("lock") == [{"actor": "operator", "reason": "it talks to strangers"}]
 
 
 def test_what_a_bot_writes_is_text_everywhere(make_page, stack):

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import Depends, FastAPI, Form
-from starlette.responses import PlainTextResponse
+from fastapi import Depends, FastAPI
 
-from clawfactory_core.jobs.protocol import Refusal
+from clawfactory_core.jobs.protocol import Refusal, Request
 from controller_app.agent import create_agent_app
 from controller_app.config import Secrets, Settings
-from controller_app.dependencies import get_app_services, require_page_operator, verify_origin
+from controller_app.dependencies import get_app_services, require_operator
 from controller_app.main import create_app
 from tests.support.controller import SECRETS, FakeGateway
 from tests.support.git_repositories import Repositories, commit, git, make_repositories
@@ -44,8 +43,6 @@ class ControllerStack:
     jobs: JobsServer
     gateway: FakeGateway
     repositories: Repositories
-    #: What the Lock form sent.
-    locks: list[dict[str, str]]
     token: str = SECRETS["CONTROLLER_TOKEN"]
 
 
@@ -62,7 +59,7 @@ def propose(repositories: Repositories, name: str, message: str, files: dict[str
 def controller_stack(directory: Path, *, with_lock: bool = False) -> Iterator[ControllerStack]:
     """Make all of it below ``directory``.
 
-    :param with_lock: have a route that the Lock form is sent to.
+    :param with_lock: have a kill switch.
     """
     repositories = make_repositories(
         directory / "repositories", {"workspace/SOUL.md": _SOUL, "workspace/TOOLS.md": "-\n"}
@@ -93,7 +90,7 @@ def controller_stack(directory: Path, *, with_lock: bool = False) -> Iterator[Co
         gateway = FakeGateway()
         app = create_app(settings, gateway_transport=gateway)
         agent = create_agent_app(settings, get_app_services(app))
-        stack = ControllerStack(settings, app, agent, jobs, gateway, repositories, [])
+        stack = ControllerStack(settings, app, agent, jobs, gateway, repositories)
         _fill(stack)
         if with_lock:
             _add_lock(stack)
@@ -101,10 +98,21 @@ def controller_stack(directory: Path, *, with_lock: bool = False) -> Iterator[Co
 
 
 def _add_lock(stack: ControllerStack) -> None:
-    @stack.app.post("/killswitch", dependencies=[Depends(verify_origin), Depends(require_page_operator)])
-    async def lock(confirm: str = Form(), reason: str = Form("")) -> PlainTextResponse:
-        stack.locks.append({"confirm": confirm, "reason": reason})
-        return PlainTextResponse("locked")
+    """Have a kill switch in the API and on the machine, whether or not this version has one."""
+    if "/killswitch" not in stack.app.openapi()["paths"]:
+        stack.app.add_api_route("/killswitch", lambda: None, methods=["POST"], dependencies=[Depends(require_operator)])
+        stack.app.openapi_schema = None
+    known = stack.jobs.parse
+
+    def parse(line: bytes) -> Request:
+        found = json.loads(line)
+        if found.get("op") != "lock":
+            return known(line)
+        return Request("lock", {name: value for name, value in found.items() if name != "op"})
+
+    stack.jobs.parse = parse
+    refusal = "bot1 is locked; on the machine: clawfactory-killswitch unlock bot1"
+    stack.jobs.answers["lock"] = lambda fields: {"lock": {"reason": fields.get("reason", ""), "refusal": refusal}}
 
 
 def _fill(stack: ControllerStack) -> None:
