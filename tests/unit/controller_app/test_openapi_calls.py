@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -112,6 +114,17 @@ def test_an_undocumented_answer_would_be_found(stack):
         assert response.status_code == 401
         with pytest.raises(FailureGroup, match="Undocumented status code"):
             case.validate_response(response, checks=_CHECKS)
+
+
+def test_what_is_sent_has_examples(stack):
+    for app in (stack.app, stack.agent):
+        document = app.openapi()
+        text = json.dumps([one.get("requestBody") for path in document["paths"].values() for one in path.values()])
+        names = set(re.findall(r"#/components/schemas/(\w+)", text))
+        assert names
+        for name in names:
+            for field, described in document["components"]["schemas"][name]["properties"].items():
+                assert described.get("examples"), f"{name}.{field}"
 
 
 def test_the_document_is_complete(api):
