@@ -79,3 +79,15 @@ async def test_who_leaves_takes_nothing_from_the_others():
     first.cancel()
     source.go.set()
     assert await second == 1
+
+
+async def test_what_was_looked_for_before_a_change_is_not_kept_after_it():
+    source = Source()
+    source.go.clear()
+    kept = source.kept()
+    before = asyncio.create_task(kept.get())
+    await asyncio.sleep(0)
+    kept.forget()
+    source.go.set()
+    assert await before == 1
+    assert await kept.get() == 2
