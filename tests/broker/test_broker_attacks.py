@@ -25,6 +25,7 @@ from tests.support.broker_policy import violations
 from tests.support.broker_run import Outcome
 from tests.support.broker_stage import differences
 from tests.support.polling import wait_for
+from tests.support.scratch import open_to_all
 
 MADE = [attack for attack in ATTACKS if not attack.variant or os.environ.get("CLAWFACTORY_ALL_ATTACKS")]
 # Each of these with its number of rows at least: a table that has shrunk by mistake proves little.
@@ -46,8 +47,7 @@ LEAST = {
 @pytest.fixture(scope="module")
 def broker(bot: Bot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     directory = tmp_path_factory.mktemp("broker")
-    for each in (directory, *directory.parents[:3]):
-        each.chmod(0o755)
+    open_to_all(directory)
     with deployed(bot, directory) as found:
         yield found
 
