@@ -1,4 +1,4 @@
-"""What the operator does to a running bot: a bad configuration, a second deploy, a gateway that goes away."""
+"""What the operator does to a running bot: a bad configuration, a gateway that goes away."""
 
 from __future__ import annotations
 
@@ -15,13 +15,6 @@ from .conftest import INVENTORY
 def configuration(bot: Bot) -> str:
     path = bot.root / "bot_repos" / bot.name / "config" / "openclaw.json"
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_second_deploy_changes_nothing(bot: Bot) -> None:
-    started = bot.inspect("gateway")["State"]["StartedAt"]
-    run = ansible_playbook("site.yml", INVENTORY, "--limit", "e2e").succeeded()
-    assert run.changed == []
-    assert bot.inspect("gateway")["State"]["StartedAt"] == started
 
 
 def test_configuration_that_openclaw_refuses_changes_nothing(bot: Bot) -> None:

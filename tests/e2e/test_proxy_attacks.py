@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -155,10 +156,10 @@ def test_gateway_reaches_the_proxy_on_none_of_its_addresses(bot: Bot) -> None:
     asked = {"": request("/health", host=f"localhost:{bot.controller_port}")}
     addresses = [entry["IPAddress"] for entry in bot.inspect("proxy")["NetworkSettings"]["Networks"].values()]
     assert len(addresses) == 2
-    reached = {
-        (address, port): send_from(bot, address, port, asked)[""].status
-        for address in addresses for port in (18789, 8080, bot.gateway_port, bot.controller_port)
-    }  # fmt: skip
+    places = [(each, port) for each in addresses for port in (18789, 8080, bot.gateway_port, bot.controller_port)]
+    with ThreadPoolExecutor(len(places)) as crowd:
+        statuses = list(crowd.map(lambda place: send_from(bot, *place, asked)[""].status, places))
+    reached = dict(zip(places, statuses, strict=True))
     assert set(reached.values()) == {0}, reached
 
 
