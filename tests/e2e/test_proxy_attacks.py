@@ -165,13 +165,15 @@ def test_gateway_reaches_the_proxy_on_none_of_its_addresses(bot: Bot) -> None:
 
 @pytest.fixture(scope="class")
 def echo(bot: Bot) -> Iterator[None]:
-    """The gateway stopped, and an echo at its address."""
+    """The gateway killed, and an echo at its address; then the gateway again."""
     name, inside = f"clawfactory-{bot.name}-echo", f"clawfactory-{bot.name}-inside"
     gateway = bot.inspect("gateway")
     address = gateway["NetworkSettings"]["Networks"][inside]["IPAddress"]
     place = ["--detach", "--rm", "--name", name, "--network", inside, "--ip", address]
-    engine("stop", bot.container("gateway"))
+    proxy = bot.inspect("proxy")["State"]["StartedAt"]
+    engine("kill", bot.container("gateway"))
     try:
+        assert http(f"{bot.controller_url}/health").status == 200
         down = http(f"{bot.gateway_url}/")
         assert (down.status, down.headers["retry-after"], b"is down" in down.body) == (503, "5", True)
         program = ["--entrypoint", "node", gateway["Image"], "-e", ECHO]
@@ -182,7 +184,9 @@ def echo(bot: Bot) -> Iterator[None]:
     finally:
         subprocess.run(["docker", "rm", "--force", name], check=True, capture_output=True)
         engine("start", bot.container("gateway"))
+        # At once, and not after the five minutes for which the dead gateway still holds its lease.
         wait_for("the gateway", lambda: http(f"{bot.gateway_url}/readyz").status == 200, 90)
+    assert bot.inspect("proxy")["State"]["StartedAt"] == proxy, "the proxy did not survive it"
 
 
 class TestGatewayReplaced:
