@@ -51,7 +51,7 @@ class TestChat:
             engine("stop", egress)
             # OpenClaw tries again for minutes: no answer for so long is as good as a refusal.
             with contextlib.suppress(TimeoutError):
-                answer = bot.ask("unheard", timeout=12)
+                answer = bot.ask("unheard", timeout=30)
                 assert answer.status != 200 or "unheard" not in answer.body.decode()
             assert len(asked_of_the_model(lan)) == before
         finally:
