@@ -17,6 +17,7 @@ from ..adapters.age import encrypt_stream
 from ..adapters.zstd import compressor
 from ..errors import Conflict, CoreError
 from .capture import RESERVED, Limits, Walk
+from .descriptors import WriteBehind
 from .digests import Digester
 from .index import IndexReader, IndexWriter, Parent
 from .manifest import Notes
@@ -130,6 +131,7 @@ class _Archive:
         self._descriptor = descriptor
         self._min_free = min_free_bytes
         self._next_look = 0
+        self._behind = WriteBehind(descriptor)
 
     def write(self, data: bytes) -> int:
         if self.size >= self._next_look:
@@ -146,6 +148,7 @@ class _Archive:
             view = view[os.write(self._descriptor, view) :]
         self.digest.update(data)
         self.size += len(data)
+        self._behind.grown(self.size)
         return len(data)
 
     def flush(self) -> None:
