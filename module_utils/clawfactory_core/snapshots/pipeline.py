@@ -174,6 +174,7 @@ def _read(task: Task, writing: int, others: Sequence[int], packer: Any, report: 
         "finished": finished,
         "count": notes.count,
         "bytes": notes.bytes,
+        "disk": notes.disk,
         "left_out": notes.listed(),
         "left_out_count": notes.left_out_count,
         "changed": notes.changed,
