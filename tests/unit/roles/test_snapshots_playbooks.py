@@ -3,77 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clawfactory_core.adapters.age import make_key_pair
-from clawfactory_core.allocation import AllocationRequest, record_allocation
-from clawfactory_core.snapshots.create import apply_snapshot
 from clawfactory_core.snapshots.keys import make_key_file
-from clawfactory_core.snapshots.settings import snapshot_request
-from tests.support.playbooks import PlaybookRun, ansible_playbook
-
-# No container of any engine has this label.
-BOT = "of-unit-tests"
-CHECK = ["--check", "--diff"]
-
-
-class Files:
-    """A root with one bot."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.state = root / "bot_repos" / BOT / "state"
-        self.directory = root / "snapshots" / BOT
-        self.secrets = root / "secrets" / BOT
-        for path in (self.state / "workspace", self.directory, self.secrets, root / "locks"):
-            path.mkdir(parents=True)
-        (root / "venv").symlink_to(sys.prefix)
-        record_allocation(AllocationRequest(root, BOT, "10.213.0.0/16"))
-        make_key_file(self.secrets / "snapshot.key", make_key_pair)
-        (self.secrets / "snapshot.key.pub").rename(self.secrets / "snapshot.pub")
-        (self.state / "workspace" / "note.md").write_text("before")
-        self.settle()
-        self.inventory = root.parent / "inventory.yml"
-        host = {"clawfactory_root": str(root), "ansible_python_interpreter": sys.executable}
-        self.inventory.write_text(json.dumps({"bots": {"hosts": {BOT: host}, "vars": {"ansible_connection": "local"}}}))
-
-    def settle(self, keep_last: int = 9, max_chain: int = 9) -> None:
-        limits = {"max_entries": 1000, "max_mb": 100, "max_file_mb": 100, "max_minutes": 5, "min_free_mb": 0}
-        settings = {
-            **limits, "controller_uid": os.geteuid(), "gateway_uid": os.geteuid(), "recipients": [], "exclude": [],
-            "include": [], "max_chain": max_chain, "max_delta_percent": 99999,
-            "keep": {"last": keep_last, "daily": 0, "weekly": 0, "monthly": 0},
-        }  # fmt: skip
-        (self.root / "snapshots" / f"{BOT}.json").write_text(json.dumps(settings))
-
-    def snapshot(self) -> str:
-        return apply_snapshot(snapshot_request(self.root, BOT)).record.file_name
-
-    def play(self, name: str, *arguments: str, **variables: object) -> PlaybookRun:
-        return ansible_playbook(
-            f"playbooks/{name}.yml", self.inventory, *arguments, "--extra-vars", json.dumps(variables)
-        )
-
-    def everything(self) -> dict[str, object]:
-        found = [path for path in self.root.rglob("*") if self.root / "venv" not in (path, *path.parents)]
-        return {str(path): path.read_bytes() if path.is_file() else os.path.lexists(path) for path in found}
+from tests.support.playbooks import PlaybookRun
+from tests.support.snapshot_files import BOT, CHECK, Files, result
 
 
 @pytest.fixture
 def files(tmp_path) -> Files:
     return Files(tmp_path / "root")
-
-
-def result(run: PlaybookRun, task: str) -> dict[str, Any]:
-    """What the one task of this name returned."""
-    found = [result for _, name, result in run._results() if name.endswith(task) and not result.get("skipped")]
-    assert len(found) == 1, (task, [name for _, name, _ in run._results()])
-    return found[0]
 
 
 def test_keygen(tmp_path, files):
@@ -143,32 +85,23 @@ class TestKeyOfTheControlNode:
     @pytest.fixture
     def key(self, tmp_path, files) -> Path:
         path = tmp_path / "control" / "snapshot.key"
-        path.parent.mkdir()
-        (files.secrets / "snapshot.key").rename(path)
+        files.key_goes(path)
         files.snapshot()
         (files.state / "workspace" / "note.md").write_text("after")
         return path
 
-    def private(self, files: Files, key: Path) -> str:
-        """The key, after making sure that it lies nowhere on the machine."""
+    def stays_away(self, run: PlaybookRun, files: Files, key: Path) -> bool:
         secret = key.read_text().split()[-1]
-        assert secret.startswith("AGE-SECRET-KEY-1")
-        assert not [
-            path for path, data in files.everything().items() if isinstance(data, bytes) and secret.encode() in data
-        ]
-        return secret
+        return secret not in json.dumps(run.report) + run.stderr and files.holds(secret) == []
 
-    def test_restores_a_state(self, files, key):
-        assert "restore_key_file" in files.play("restore").failures[BOT]
+    def test_check_mode_tells_what_would_be_replaced(self, files, key):
+        assert "restore_key_file" in files.play("restore", *CHECK).failures[BOT]
         before = files.everything()
-        would = files.play("restore", *CHECK, restore_key_file=str(key)).succeeded()
-        diff = result(would, "Restore | Verify and extract beside the live state")["diff"]
+        run = files.play("restore", *CHECK, restore_key_file=str(key)).succeeded()
+        diff = result(run, "Restore | Verify and extract beside the live state")["diff"]
         assert diff["before"] == "the live state\n" and "entries" in diff["after"]
         assert files.everything() == before
-        run = files.play("restore", "--diff", "-vvv", restore_key_file=str(key)).succeeded()
-        assert (files.state / "workspace" / "note.md").read_text() == "before"
-        assert self.private(files, key) not in json.dumps(run.report) + run.stderr
-        assert [path.name for path in files.state.parent.glob(".*")] == []
+        assert self.stays_away(run, files, key)
 
     def test_takes_files_out(self, tmp_path, files, key):
         found = tmp_path / "found"
@@ -177,13 +110,13 @@ class TestKeyOfTheControlNode:
         ).succeeded()
         assert (found / "workspace" / "note.md").read_text() == "before"
         assert (files.state / "workspace" / "note.md").read_text() == "after"
-        assert self.private(files, key) not in json.dumps(run.report) + run.stderr
+        assert self.stays_away(run, files, key)
 
     def test_verifies(self, files, key):
         assert "snapshots_key_file" in files.play("snapshots", snapshots_verify="content").failures[BOT]
         run = files.play("snapshots", snapshots_verify="content", snapshots_key_file=str(key)).succeeded()
         assert result(run, "List | Snapshots")["verified"] is True
-        assert self.private(files, key) not in json.dumps(run.report) + run.stderr
+        assert self.stays_away(run, files, key)
 
     def test_another_key_is_refused_and_the_state_stays(self, tmp_path, files, key):
         make_key_file(tmp_path / "other.key", make_key_pair)
