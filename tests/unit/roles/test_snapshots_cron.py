@@ -40,6 +40,7 @@ class Machine(Files):
             "host_machine": {"init": "none", "rendered": rendered},
             "host_bot": {"controller_uid": 0, "gateway_uid": 0},
             "secrets_snapshot_key": "machine",
+            "clawfactory_source_dir": str(REPOSITORY),
             "__snapshots_cron": str(self.cron),
             "snapshots_min_free_mb": 0,
             **variables,
