@@ -71,6 +71,7 @@ class JobsService:
     def run(self) -> None:
         """Serve until told to end."""
         threading.stack_size(512 * 1024)
+        self._children.prepare()
         while not self._ending.is_set():
             if time.monotonic() >= self._next_look:
                 self._look()

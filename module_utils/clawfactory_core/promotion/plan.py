@@ -146,7 +146,8 @@ def plan_promotion(request: PromotionRequest, gateway: GatewayControl | None = N
             proposal_commit, target = _merged(bot, request) if request.proposal else ("", _newest(bot, request))
         finally:
             current = checked.result()
-    if request.source in _LATE and target != current and _is_settled(bot, request, target, current):
+    late = request.source in _LATE and target != current
+    if late and _is_settled(bot, request, target, current):
         target = current
     return compare(request, bot, current, target, proposal_commit)
 

@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 MAIN = "refs/heads/main"
 _REFERENCE = re.compile(r"refs/(?!.*(\.\.|//|/\.|\.lock(/|$)|[./]$))[A-Za-z0-9._/-]{1,200}")
-_NO_SUCH_COMMIT, _CONFLICTS, _USAGE = 128, 1, 129
+_CONFLICTS, _USAGE = 1, 129
 _SHOWN = 20
 
 
@@ -65,8 +65,12 @@ def resolve_commit(repository: Path, uid: int, name: str) -> str:
 
 def contains(origin: Path, uid: int, commit: str) -> bool:
     """Whether ``commit`` exists and is on ``main``."""
-    found = _kind(origin, uid, check_sha(commit))
-    return found is not None and found[1] == "commit" and _is_ancestor(origin, uid, commit, main_commit(origin, uid))
+    found, main = _kinds(origin, uid, check_sha(commit), MAIN)
+    if found is None or found[1] != "commit":
+        return False
+    if main is None or main[1] != "commit":
+        raise CoreError(f"{origin} has no branch main; run site.yml")
+    return _is_ancestor(origin, uid, commit, main[0])
 
 
 def ahead_behind(origin: Path, uid: int, commit: str) -> Distance:
@@ -88,18 +92,17 @@ def fetch_remote(origin: Path, uid: int, remote: Remote) -> str:
     """
     url = shown_address(remote.url)
     try:
-        new = fetch_branch(origin, uid, remote, remote.branch)
+        new = fetch_branch(origin, uid, remote, remote.branch, forward=MAIN)
     except InvalidInput:
         raise
     except CoreError as error:
         raise CoreError(f"cannot fetch {remote.branch} of {url}: {error}") from error
     if not new:
         raise CoreError(f"{url} has no branch {remote.branch}; push one, or set promotion_branch")
-    found = _kind(origin, uid, MAIN)
-    old = found[0] if found else "0" * 40
+    old = main_commit(origin, uid)
     if old == new:
         return new
-    if found and not _is_ancestor(origin, uid, old, new):
+    if not _is_ancestor(origin, uid, old, new):
         raise Conflict(
             f"{remote.branch} of {url} is at {new}, which does not follow on {old}: its history was rewritten. Nothing "
             f"was changed. If that was meant, run on the machine: git --git-dir {origin} update-ref {MAIN} {new} {old}"
@@ -200,9 +203,17 @@ def advance_main(origin: Path, uid: int, commit: str, before: str) -> None:
 
 def _kind(repository: Path, uid: int, name: str) -> tuple[str, str] | None:
     """Full name and type of an object, ``None`` if there is none; a tag is not followed."""
-    call = GitCall(uid, stdin=f"{name}\n".encode())
-    pieces = call_git(repository, call, "cat-file", "--batch-check=%(objectname) %(objecttype)").output.decode().split()
-    return (pieces[0], pieces[1]) if len(pieces) == 2 and SHA.fullmatch(pieces[0]) and pieces[1] != "missing" else None
+    return _kinds(repository, uid, name)[0]
+
+
+def _kinds(repository: Path, uid: int, *names: str) -> list[tuple[str, str] | None]:
+    call = GitCall(uid, stdin="".join(f"{name}\n" for name in names).encode())
+    output = call_git(repository, call, "cat-file", "--batch-check=%(objectname) %(objecttype)").output
+    found: list[tuple[str, str] | None] = []
+    for line in output.decode().splitlines():
+        sha, _, kind = line.partition(" ")
+        found.append((sha, kind) if SHA.fullmatch(sha) and kind not in ("missing", "ambiguous") else None)
+    return found
 
 
 def _is_ancestor(repository: Path, uid: int, commit: str, descendant: str) -> bool:
