@@ -2,8 +2,8 @@
 
 The service writes the work as one JSON line to the process's standard input and keeps that open: when it closes, for
 whatever reason, the process ends itself and all it started. One process is started ahead, so that the next job does
-not wait for Python and its imports; it knows of no bot before it is told, and does one job only. The process writes JSON lines: ``{"progress": {…}}``, and
-at the end ``{"result": {…}}`` or ``{"error": {"status", "title", "detail"}}``.
+not wait for Python and its imports; it knows of no bot before it is told, and does one job only. The process writes
+JSON lines: ``{"progress": {…}}``, and at the end ``{"result": {…}}`` or ``{"error": {"status", "title", "detail"}}``.
 """
 
 from __future__ import annotations
