@@ -20,7 +20,7 @@ from .remotes import CHECKED, Remote, fetch_branch, push_branch, shown_address
 
 __all__ = [
     "MAIN", "Distance", "Proposal", "Remote", "ahead_behind", "checkout", "contains", "diff", "fetch_proposals",
-    "fetch_remote", "fork_point", "list_proposals", "main_commit", "merge", "merge_trees", "push_branch",
+    "fetch_remote", "fork_point", "is_ancestor", "list_proposals", "main_commit", "merge", "merge_trees", "push_branch",
     "remote_branch", "resolve_commit",
 ]  # fmt: skip
 MAIN = "refs/heads/main"
@@ -70,7 +70,7 @@ def contains(origin: Path, uid: int, commit: str) -> bool:
         return False
     if main is None or main[1] != "commit":
         raise CoreError(f"{origin} has no branch main; run site.yml")
-    return _is_ancestor(origin, uid, commit, main[0])
+    return is_ancestor(origin, uid, commit, main[0])
 
 
 def ahead_behind(origin: Path, uid: int, commit: str) -> Distance:
@@ -102,7 +102,7 @@ def fetch_remote(origin: Path, uid: int, remote: Remote) -> str:
     old = main_commit(origin, uid)
     if old == new:
         return new
-    if not _is_ancestor(origin, uid, old, new):
+    if not is_ancestor(origin, uid, old, new):
         raise Conflict(
             f"{remote.branch} of {url} is at {new}, which does not follow on {old}: its history was rewritten. Nothing "
             f"was changed. If that was meant, run on the machine: git --git-dir {origin} update-ref {MAIN} {new} {old}"
@@ -175,7 +175,7 @@ def merge(origin: Path, uid: int, name: str, expected_commit: str, actor: str) -
     if commit != check_sha(expected_commit):
         raise Conflict(f"proposal/{short} is at {commit} now, not at {expected_commit}; look at it again")
     main = main_commit(origin, uid)
-    if _is_ancestor(origin, uid, commit, main):
+    if is_ancestor(origin, uid, commit, main):
         return main
     tree = merge_trees(origin, uid, short, main, commit)
     message = f"Merge proposal/{short}\n\nMerged-by: {actor}\n"
@@ -216,6 +216,7 @@ def _kinds(repository: Path, uid: int, *names: str) -> list[tuple[str, str] | No
     return found
 
 
-def _is_ancestor(repository: Path, uid: int, commit: str, descendant: str) -> bool:
+def is_ancestor(repository: Path, uid: int, commit: str, descendant: str) -> bool:
+    """Whether ``descendant`` is ``commit`` or follows on it; both have to exist."""
     call = GitCall(uid, answers=(0, 1))
     return call_git(repository, call, "merge-base", "--is-ancestor", commit, descendant).code == 0
