@@ -42,7 +42,7 @@ VARIABLES: dict[str, object] = {
     "controller_github_actors": ["alice"],
     "controller_github_api_url": f"{SERVER}/api",
     "secrets_env": {"STANDIN_API_KEY": "only-the-stand-in-takes-this-one", "CONTROLLER_REMOTE_TOKEN": TOKEN},
-    "egress_endpoints_extra": ["registry.npmjs.org:443"],
+    "egress_endpoints_extra": [{"host": "registry.npmjs.org", "port": 443}],
 }
 
 

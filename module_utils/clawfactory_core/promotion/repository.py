@@ -15,8 +15,9 @@ from ..adapters.git_repo import GitCall, call_git
 from ..errors import Conflict, CoreError, InvalidInput
 from .checkouts import checkout
 from .names import FETCHED, PREFIX, SHA, check_proposal_name, check_sha, proposal_of
-from .proposals import Proposal, diff, fork_point, harmless, list_proposals
+from .proposals import Proposal, diff, harmless, list_proposals
 from .remotes import CHECKED, Remote, fetch_branch, push_branch, shown_address
+from .takeovers import fork_point
 
 __all__ = [
     "MAIN", "Distance", "Proposal", "Remote", "ahead_behind", "checkout", "contains", "diff", "fetch_proposals",
