@@ -42,7 +42,7 @@ VARIABLES: dict[str, object] = {
     "controller_github_actors": ["alice"],
     "controller_github_api_url": f"{SERVER}/api",
     "secrets_env": {"STANDIN_API_KEY": "only-the-stand-in-takes-this-one", "CONTROLLER_REMOTE_TOKEN": TOKEN},
-    "egress_endpoints_extra": [{"host": "registry.npmjs.org", "port": 443}],
+    "egress_endpoints_extra": [{"host": "registry.npmjs.org", "port": 443, "private": True}],
 }
 
 
@@ -324,7 +324,8 @@ def test_update_of_a_fork_is_proposed_and_changes_nothing_here(bot: Bot, remote:
     started, before = bot.inspect("gateway")["State"]["StartedAt"], approved_commit(bot)
     variables = {
         "gateway_image_source": "fork",
-        "gateway_fork_repository": f"{SERVER}/fork.git",
+        # Without TLS no token goes anywhere by itself.
+        "gateway_fork_repository": f"http://x-access-token:{TOKEN}@{LAN_IPV4}:{PORT}/fork.git",
         "promotion_upstream_url": f"{SERVER}/public.git",
         "secrets_env": VARIABLES["secrets_env"],
     }
@@ -332,6 +333,7 @@ def test_update_of_a_fork_is_proposed_and_changes_nothing_here(bot: Bot, remote:
     assert git(fork, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
     run = play(bot, "update-upstream", **variables).succeeded()
     assert "upstream-2026.9.9" in json.dumps(run.report)
+    assert TOKEN not in json.dumps(run.report)
     assert git(fork, "show", "proposal/upstream-2026.9.9:b.txt") == "2"
     assert git(fork, "rev-parse", "main") == first
     assert play(bot, "update-upstream", **variables).succeeded().changed == []
