@@ -97,12 +97,25 @@ def check_branch(branch: str) -> str:
     return branch
 
 
-def fetch_branch(origin: Path, uid: int, remote: Remote, branch: str, forward: str = "") -> str:
-    """Fetch one branch of a remote.
+def fetch_branch(origin: Path, uid: int, remote: Remote, branch: str) -> str:
+    """Fetch one branch of a remote; moves no branch here.
+
+    :returns: the commit it is at, empty if the remote has no such branch.
+    :raises CoreError: the remote cannot be reached or sends a damaged object.
+    """
+    kept = fetch_reference(origin, uid, remote, branch)
+    if not kept:
+        return ""
+    answer = call_git(origin, GitCall(uid), "rev-parse", "--verify", "--end-of-options", f"{kept}^{{commit}}")
+    return answer.output.decode().strip()
+
+
+def fetch_reference(origin: Path, uid: int, remote: Remote, branch: str, forward: str = "") -> str:
+    """Fetch one branch of a remote, and leave it to the caller to look at it.
 
     :param forward: full name of a branch here that moves to the same commit if that follows on where it is; it may
         also stay where it is.
-    :returns: the commit it is at, empty if the remote has no such branch.
+    :returns: the reference that it is kept as, empty if the remote has no such branch.
     :raises CoreError: the remote cannot be reached or sends a damaged object.
     """
     access, call = _call(remote, uid)
@@ -118,8 +131,7 @@ def fetch_branch(origin: Path, uid: int, remote: Remote, branch: str, forward: s
         if reference.encode() not in listed.split():
             return ""
         call_git(origin, call, *fetch)
-    answer = call_git(origin, GitCall(uid), "rev-parse", "--verify", "--end-of-options", f"{kept}^{{commit}}")
-    return answer.output.decode().strip()
+    return kept
 
 
 def push_branch(origin: Path, uid: int, remote: Remote, commit: str, branch: str) -> None:

@@ -16,7 +16,7 @@ from ..errors import Conflict, CoreError, InvalidInput
 from .checkouts import checkout
 from .names import FETCHED, PREFIX, SHA, check_proposal_name, check_sha, proposal_of
 from .proposals import Proposal, diff, harmless, list_proposals
-from .remotes import CHECKED, Remote, fetch_branch, push_branch, shown_address
+from .remotes import CHECKED, Remote, fetch_branch, fetch_reference, push_branch, shown_address
 from .takeovers import fork_point
 
 __all__ = [
@@ -93,17 +93,20 @@ def fetch_remote(origin: Path, uid: int, remote: Remote) -> str:
     """
     url = shown_address(remote.url)
     try:
-        new = fetch_branch(origin, uid, remote, remote.branch, forward=MAIN)
+        kept = fetch_reference(origin, uid, remote, remote.branch, forward=MAIN)
     except InvalidInput:
         raise
     except CoreError as error:
         raise CoreError(f"cannot fetch {remote.branch} of {url}: {error}") from error
-    if not new:
+    if not kept:
         raise CoreError(f"{url} has no branch {remote.branch}; push one, or set promotion_branch")
-    old = main_commit(origin, uid)
+    fetched, main = _kinds(origin, uid, kept, MAIN)
+    if fetched is None or fetched[1] != "commit":
+        raise CoreError(f"{remote.branch} of {url} is no commit; correct it there")
+    new, old = fetched[0], main[0] if main else "0" * 40
     if old == new:
         return new
-    if not is_ancestor(origin, uid, old, new):
+    if main and not is_ancestor(origin, uid, old, new):
         raise Conflict(
             f"{remote.branch} of {url} is at {new}, which does not follow on {old}: its history was rewritten. Nothing "
             f"was changed. If that was meant, run on the machine: git --git-dir {origin} update-ref {MAIN} {new} {old}"

@@ -92,7 +92,7 @@ def test_ordinary_fetch_takes_one_connection(repos, tmp_path, monkeypatch):
     real = remotes.call_git
     monkeypatch.setattr(remotes, "call_git", lambda *given: called.append(given[2]) or real(*given))
     assert fetch_remote(repos.origin, UID, Remote(str(repos.top / "remote.git"))) == newer
-    assert called == ["fetch", "rev-parse"]
+    assert called == ["fetch"]
 
 
 def test_branch_that_cannot_be_moved_is_an_error_and_not_an_old_commit(repos):
