@@ -73,7 +73,7 @@ An entry of ``snapshots`` (newest last)::
 ``promotion_info`` answers what module ``clawfactory_promotion_info`` returns, without paths.
 
 What was ``refused`` is put into the bot's log of decisions, ``<root>/audit/<bot>.jsonl``; ``written`` is false where
-there were too many in the last hour, and the next line then counts those in ``left_out``. It starts no job.
+the last hour has a line with that ``code``, and the next one then counts it in ``left_out``. It starts no job.
 
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
 second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line

@@ -1,18 +1,18 @@
-"""What a bot's controller refused, in the log of decisions: so few lines that no flood drives decisions out of it."""
+"""What a bot's controller refused, in the log of decisions: so few lines that no flood drives decisions out."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from .. import audit
 
-#: Lines of a bot in an hour. A year of them is a quarter of what the log holds before it is rotated.
-LINES_PER_HOUR = 20
-_HOUR = 3600.0
+#: Seconds between two lines of a bot that give the same reason. So a flood of one hides no other, and a year of floods
+#: of every kind is less than the log holds before it is rotated.
+INTERVAL = 3600.0
 
 
 class RefusalLog:
@@ -26,23 +26,23 @@ class RefusalLog:
         self._bot = bot
         self._clock = clock
         self._lock = threading.Lock()
-        self._written: deque[float] = deque(maxlen=LINES_PER_HOUR)
-        self._left_out = 0
+        self._written: dict[tuple[str, str], float] = {}
+        self._left_out: Counter[tuple[str, str]] = Counter()
 
     def add(self, what: str, code: str, count: int) -> bool:
-        """Write a line, unless there were too many.
+        """Write a line, unless there was one.
 
         :param count: how often it was refused.
         :returns: whether it is on the disk.
         :raises OSError: it cannot be written.
         """
         with self._lock:
-            now = self._clock()
-            if len(self._written) == LINES_PER_HOUR and self._written[0] + _HOUR > now:
-                self._left_out += count
+            now, kind = self._clock(), (what, code)
+            if kind in self._written and self._written[kind] + INTERVAL > now:
+                self._left_out[kind] += count
                 return False
-            fields = {"code": code, "count": count, "left_out": self._left_out}
+            fields = {"code": code, "count": count, "left_out": self._left_out[kind]}
             audit.append(self._path, f"{what}.refused", self._bot, fields, max_bytes=audit.DECISION_BYTES)
-            self._written.append(now)
-            self._left_out = 0
+            self._written[kind] = now
+            self._left_out[kind] = 0
             return True

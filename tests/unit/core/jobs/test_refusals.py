@@ -8,7 +8,7 @@ import pytest
 
 from clawfactory_core import audit
 from clawfactory_core.jobs.protocol import REFUSALS, Refusal
-from clawfactory_core.jobs.refusals import LINES_PER_HOUR, RefusalLog
+from clawfactory_core.jobs.refusals import INTERVAL, RefusalLog
 
 
 class Clock:
@@ -38,21 +38,24 @@ def test_refusal_is_a_line_of_the_chain(root):
     assert audit.verify(log) == audit.Verification(2, ())
 
 
-def test_flood_costs_a_few_lines_an_hour_and_is_counted(root):
+def test_flood_is_one_line_an_hour_and_is_counted(root):
     clock = Clock()
     log = RefusalLog(root, "bot1", clock)
-    taken = [log.add("push", "content", 2) for _ in range(10_000)]
-    assert taken == [True] * LINES_PER_HOUR + [False] * (10_000 - LINES_PER_HOUR)
-    assert len(lines(root)) == LINES_PER_HOUR
-    clock.now += 3601
-    assert log.add("push", "rate", 1)
-    assert lines(root)[-1]["left_out"] == 2 * (10_000 - LINES_PER_HOUR)
+    assert log.add("push", "content", 2)
+    assert not any(log.add("push", "content", 2) for _ in range(10_000))
+    assert log.add("webhook", "signature", 1), "one reason hid another"
+    assert len(lines(root)) == 2
+    clock.now += INTERVAL
+    assert log.add("push", "content", 1)
+    assert [line["left_out"] for line in lines(root)] == [0, 0, 20_000]
 
 
 def test_year_of_flood_leaves_the_decisions_where_they_are(root):
-    RefusalLog(root, "bot1").add("webhook", "repository", 999_999)
-    size = (root / "audit" / "bot1.jsonl").stat().st_size
-    assert size * LINES_PER_HOUR * 24 * 365 < audit.DECISION_BYTES
+    log = RefusalLog(root, "a" * 40)
+    for what, codes in REFUSALS.items():
+        assert all(log.add(what, code, 999_999) for code in codes)
+    size = (root / "audit" / f"{'a' * 40}.jsonl").stat().st_size
+    assert size * 365 * 24 * 3600 / INTERVAL < audit.DECISION_BYTES
 
 
 @pytest.mark.parametrize("what", REFUSALS)
