@@ -66,12 +66,6 @@ class TestFromProposalToRollback:
         assert last["to_commit"] == approved_commit(bot) == refs(bot)["origin.git refs/heads/main"]
         assert last["snapshot"], "no snapshot was made first"
 
-    def test_site_finds_nothing_to_do_after_it(self, bot: Bot) -> None:
-        started = bot.inspect("gateway")["State"]["StartedAt"]
-        run = ansible_playbook("site.yml", INVENTORY, "--limit", bot.name).succeeded()
-        assert run.changed == []
-        assert bot.inspect("gateway")["State"]["StartedAt"] == started
-
     def test_bot_reads_that_it_was_merged(self, bot: Bot) -> None:
         status = tool(bot, f"{SKILL} status")
         assert '"state": "merged"' in status, status
@@ -88,8 +82,12 @@ class TestFromProposalToRollback:
         for attack in (f"echo x > {workspace}/NOTES.md", f"rm {workspace}/NOTES.md", f"mv {workspace}/NOTES.md /tmp"):
             assert bot.sh(attack).returncode != 0, attack
         assert "[refused]" in bot.chat("RUN: rm /workspace/NOTES.md || echo '[refused]'")
+
+    def test_site_finds_nothing_to_do_after_both(self, bot: Bot) -> None:
+        started = bot.inspect("gateway")["State"]["StartedAt"]
         run = ansible_playbook("site.yml", INVENTORY, "--limit", bot.name).succeeded()
         assert run.changed == []
+        assert bot.inspect("gateway")["State"]["StartedAt"] == started
 
     def test_rollback_takes_it_away_again(self, bot: Bot) -> None:
         back_to = history(bot)[-1]["from_commit"]
@@ -225,11 +223,14 @@ class TestPushesFromTheGateway:
         assert done.returncode == 0, done.stderr
         assert "proposals.git refs/heads/proposal/by-hand" in refs(bot)
 
-    @pytest.mark.parametrize("attack", ATTACKS)
-    def test_push_is_refused_and_changes_nothing(self, bot: Bot, attack: str) -> None:
-        # A clone has the controller show the main of now.
+    @pytest.fixture(scope="class")
+    def main_of_now(self, bot: Bot) -> None:
+        """A clone has the controller show it; no attack after that may find another."""
         prepared = bot.sh(PREPARE)
         assert prepared.returncode == 0, prepared.stderr
+
+    @pytest.mark.parametrize("attack", ATTACKS)
+    def test_push_is_refused_and_changes_nothing(self, bot: Bot, main_of_now: None, attack: str) -> None:
         before, commit = refs(bot), approved_commit(bot)
         done = bot.sh(PREPARE + ATTACKS[attack], timeout=180)
         assert done.returncode != 0, f"it succeeded: {done.stdout}"
