@@ -12,6 +12,7 @@ from starlette.templating import Jinja2Templates
 
 from .config import Settings
 from .origin import is_same_origin
+from .services.audit import Refusals
 from .services.jobs import JobsClient
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
@@ -33,6 +34,7 @@ class Services:
     jobs: JobsClient
     proposals: ProposalService
     webhook: WebhookService
+    refusals: Refusals
     #: ``None`` where nothing is mirrored.
     mirror: RemoteMirror | None
 

@@ -24,6 +24,7 @@ from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.forwarded import ForwardedHeadersMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
 from .routers import health, jobs, pages, promotion, session, status, webhook
+from .services.audit import Refusals
 from .services.background import running
 from .services.gateway import GatewayProbe, make_gateway_client
 from .services.git_remote import GitRemote
@@ -100,7 +101,7 @@ def create_app(
 
 def _background(settings: Settings, services: Services) -> dict[str, Coroutine[Any, Any, None]]:
     """What runs beside the answers, by name."""
-    wanted: dict[str, Coroutine[Any, Any, None]] = {}
+    wanted: dict[str, Coroutine[Any, Any, None]] = {"refusals": services.refusals.run()}
     if services.mirror is not None:
         wanted["mirror"] = services.mirror.run()
     if settings.mirrors and settings.poll_seconds:
@@ -138,6 +139,7 @@ def _make_services(
     settings: Settings, gateway: GatewayProbe, github_client: httpx.AsyncClient, clock: Callable[[], float]
 ) -> Services:
     jobs = JobsClient(settings.jobs_socket)
+    refusals = Refusals(jobs)
     proposals = ProposalService(
         origin=settings.origin,
         proposals=settings.proposals,
@@ -177,6 +179,8 @@ def _make_services(
             branch=settings.branch,
             actors=settings.actors,
             jobs=jobs,
+            refusals=refusals,
         ),
+        refusals=refusals,
         mirror=_make_mirror(settings, proposals, github_client),
     )

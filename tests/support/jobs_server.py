@@ -32,6 +32,7 @@ class JobsServer:
             "snapshots": {"snapshots": []},
             "promotion_info": {"promotion": {"locked": False}},
             "follow": self._follow,
+            "refused": {"written": True},
         }
         server = self
 

@@ -23,6 +23,7 @@ be left out; it must not be null.
 ``follow``               ``id``                                                         lines, see below
 ``snapshots``                                                                           ``{"snapshots": […]}``
 ``promotion_info``                                                                      ``{"promotion": {…}}``
+``refused``              ``what``, ``code``, ``count``                                  ``{"written": true}``
 ======================== ============================================================== =======================
 
 Fields, all of them strings:
@@ -38,6 +39,8 @@ Fields, all of them strings:
 - ``delivery``: the webhook's delivery id, ``[A-Za-z0-9-]{1,64}``; with ``source`` ``webhook`` only, and required
   there, as is ``sha``. An id is taken once: the second request with it gets 409, also after a restart.
 - ``reason``: 1 to 500 characters, no control characters but ``\\n``.
+- ``what``, ``code``: what the controller refused and why, one of :data:`REFUSALS`; ``count``: how often since it was
+  last said, 1 to 999999. Nothing of what was refused is told: it is a stranger's text.
 - ``id``: of a job, 24 lower-case hexadecimal digits; ids of later jobs sort after those of earlier ones.
 
 The first five ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
@@ -68,6 +71,9 @@ An entry of ``snapshots`` (newest last)::
      "verified": TIME | null, "problem": "…"}
 
 ``promotion_info`` answers what module ``clawfactory_promotion_info`` returns, without paths.
+
+What was ``refused`` is put into the bot's log of decisions, ``<root>/audit/<bot>.jsonl``; ``written`` is false where
+the last hour has a line with that ``code``, and the next one then counts it in ``left_out``. It starts no job.
 
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
 second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line
@@ -103,6 +109,14 @@ REQUEST_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
 #: Ops that start a job.
 KINDS = ("snapshot", "promotion", "rollback", "deny", "memory_backup")
+#: What a controller refuses, to the reasons there are.
+REFUSALS = {
+    "webhook": (
+        *("signature", "size", "type", "delivery", "event", "body", "settings", "merged", "repository", "branch"),
+        *("actor", "commit", "replay", "machine"),
+    ),
+    "push": ("reference", "limit", "time", "content", "git"),
+}
 #: States in which a job is over.
 ENDED = ("done", "failed")
 
@@ -205,6 +219,9 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "delivery": _matches("[A-Za-z0-9-]{1,64}"),
     # C0, C1 and surrogates: what reads it may be a terminal, and a surrogate is no character.
     "reason": _matches(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]{1,500}"),
+    "what": lambda value: value in REFUSALS,
+    "code": _matches("[a-z]{1,16}"),
+    "count": _matches("[1-9][0-9]{0,5}"),
     "id": _matches("[0-9a-f]{24}"),
 }
 #: Fields of each op; those in the second tuple may be left out.
@@ -219,6 +236,7 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "follow": (("id",), ()),
     "snapshots": ((), ()),
     "promotion_info": ((), ()),
+    "refused": (("what", "code", "count"), ()),
 }
 _FIELDS = {op: (*required, *optional) for op, (required, optional) in _TABLE.items()}
 
@@ -231,6 +249,8 @@ def _check_together(request: Request) -> None:
         raise Refusal(400, "Not a request", f"{op} lacks {missing}")
     if op == "snapshot" and found["actor"] not in ("agent", "operator"):
         raise Refusal(400, "Not a request", f"actor of snapshot is agent or operator, not {_shown(found['actor'])}")
+    if op == "refused" and found["code"] not in REFUSALS[found["what"]]:
+        raise Refusal(400, "Not a request", f"code of {found['what']} is one of {', '.join(REFUSALS[found['what']])}")
     if op == "promotion":
         if set(found) & {"sha", "proposal", "expected_sha"} not in (set(), {"sha"}, {"proposal", "expected_sha"}):
             raise Refusal(400, "Not a request", "promotion takes sha, or proposal with expected_sha, or neither")
