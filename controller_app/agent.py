@@ -39,7 +39,7 @@ def create_agent_app(settings: Settings, shared: Services) -> FastAPI:
     """Build the agent API of one bot. It knows the agent token, and not one route of the operator.
 
     :param settings: what the controller is told.
-    :param shared: services of the operator's application; the bot's gets at three of them.
+    :param shared: services of the operator's application; the bot's gets at four of them.
     """
     app = FastAPI(
         title=f"ClawFactory agent API of {settings.bot}",
@@ -72,6 +72,7 @@ def create_agent_app(settings: Settings, shared: Services) -> FastAPI:
             seconds=settings.push_seconds,
             rate=PushRate(settings.pushes_per_hour),
             pushed=shared.mirror.wake if shared.mirror else _nothing,
+            refusals=shared.refusals,
         ),
     )
     add_problem_handlers(app)

@@ -13,6 +13,7 @@ from starlette.templating import Jinja2Templates
 from .config import Settings
 from .origin import is_same_origin
 from .services.archives import ArchiveStore
+from .services.audit import Refusals
 from .services.jobs import JobsClient
 from .services.machine import MachineService
 from .services.proposals import ProposalService
@@ -37,6 +38,7 @@ class Services:
     archives: ArchiveStore
     proposals: ProposalService
     webhook: WebhookService
+    refusals: Refusals
     #: ``None`` where nothing is mirrored.
     mirror: RemoteMirror | None
 

@@ -27,6 +27,7 @@ from .middleware.security_headers import SecurityHeadersMiddleware
 from .openapi import describe
 from .routers import actions, audit, health, jobs, pages, promotion, session, snapshots, status, webhook
 from .services.archives import ArchiveStore
+from .services.audit import Refusals
 from .services.background import running
 from .services.gateway import GatewayProbe, make_gateway_client
 from .services.git_remote import GitRemote
@@ -105,7 +106,7 @@ def create_app(
 
 def _background(settings: Settings, services: Services) -> dict[str, Coroutine[Any, Any, None]]:
     """What runs beside the answers, by name."""
-    wanted: dict[str, Coroutine[Any, Any, None]] = {}
+    wanted: dict[str, Coroutine[Any, Any, None]] = {"refusals": services.refusals.run()}
     if services.mirror is not None:
         wanted["mirror"] = services.mirror.run()
     if settings.mirrors and settings.poll_seconds:
@@ -144,6 +145,7 @@ def _make_services(
 ) -> Services:
     jobs = JobsClient(settings.jobs_socket)
     machine = MachineService(jobs)
+    refusals = Refusals(jobs)
     proposals = ProposalService(
         origin=settings.origin,
         proposals=settings.proposals,
@@ -189,6 +191,8 @@ def _make_services(
             branch=settings.branch,
             actors=settings.actors,
             jobs=jobs,
+            refusals=refusals,
         ),
+        refusals=refusals,
         mirror=_make_mirror(settings, proposals, github_client),
     )

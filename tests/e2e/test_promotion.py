@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +132,48 @@ class TestFromProposalToRollback:
         assert "locked" in run.failures[bot.name]
         assert approved_commit(bot) == before
 
+    def test_lock_that_is_thrown_in_the_middle_wins(self, bot: Bot) -> None:
+        lock, journal = bot.root / "locks" / bot.name, bot.root / "promotion" / bot.name / "journal.json"
+        before, started = approved_commit(bot), bot.inspect("gateway")["State"]["StartedAt"]
+        assert before != refs(bot)["origin.git refs/heads/main"], "there is nothing to promote"
+        with ThreadPoolExecutor(1) as beside:
+            running = beside.submit(play, bot, "promote")
+            try:
+                wait_for("its journal", journal.exists, 60, every=0.01)
+                lock.touch()
+                run = running.result()
+            finally:
+                lock.unlink(missing_ok=True)
+        assert run.returncode == 2
+        assert "locked" in run.failures[bot.name]
+        assert (approved_commit(bot), bot.inspect("gateway")["State"]["StartedAt"]) == (before, started)
+        assert history(bot)[-1]["result"] == "failed"
+        assert not journal.exists()
+
+    def test_operators_own_commit_goes_live_while_the_bot_pushes(self, bot: Bot, tmp_path: Path) -> None:
+        clone = tmp_path / "clone"
+        play(bot, "clone", clone_to=str(clone)).succeeded()
+        assert git(clone, "rev-parse", "HEAD") == refs(bot)["origin.git refs/heads/main"]
+        with (clone / "workspace" / "SOUL.md").open("a") as soul:
+            soul.write("By the operator.\n")
+        git(clone, "-c", "user.name=me", "-c", "user.email=me@example.org", "commit", "--quiet", "--all", "-m", "Mine")
+        commit = git(clone, "rev-parse", "HEAD")
+        accepted = []
+        with ThreadPoolExecutor(1) as beside:
+            running = beside.submit(play, bot, "promote", promote_from=str(clone))
+            while not running.done():
+                name = f"race-{len(accepted)}"
+                change = f"echo {name} > workspace/race.md; git add .; change"
+                # While the gateway restarts, nothing can be run in it.
+                if bot.sh(f'{PREPARE}{change}; push "$url" HEAD:refs/heads/proposal/{name}').returncode == 0:
+                    accepted.append(f"proposals.git refs/heads/proposal/{name}")
+            running.result().succeeded()
+        assert accepted, "nothing was pushed meanwhile"
+        assert set(accepted) <= set(refs(bot))
+        assert approved_commit(bot) == refs(bot)["origin.git refs/heads/main"] == commit
+        assert "By the operator." in seen(bot, "SOUL.md")
+        assert bot.run("test", "-e", "/home/node/.openclaw/workspace/race.md").returncode != 0
+
 
 class TestDenial:
     def test_reason_reaches_the_bot_and_the_branch_is_closed(self, bot: Bot) -> None:
@@ -247,4 +291,7 @@ class TestAgentApi:
         events = [json.loads(line)["event"] for line in lines]
         assert any("promotion" in event for event in events), events
         assert any("den" in event for event in events), events
+        # What TestPushesFromTheGateway was refused, told by the controller; a few lines in an hour.
+        refused = [json.loads(line)["code"] for line in lines if json.loads(line)["event"] == "push.refused"]
+        assert {"reference", "content"} <= set(refused), refused
         assert all(bot.token not in line for line in lines)

@@ -47,6 +47,7 @@ class JobsServer:
             "audit": {"audit": {"entries": [], "total": 0, "more": False}},
             "audit_verify": {"audit": {"lines": 0, "problems": []}},
             "follow": self._follow,
+            "refused": {"written": True},
         }
         #: Replaces the reader of requests, for one that this version of the protocol does not know yet.
         self.parse: Callable[[bytes], Request] = parse_request

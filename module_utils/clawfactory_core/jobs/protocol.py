@@ -32,6 +32,7 @@ be left out; it must not be null.
 ``egress_info``                                                                         ``{"egress": {…}}``
 ``audit``                ``event`` ?, ``before`` ?                                      ``{"audit": {…}}``
 ``audit_verify``                                                                        ``{"audit": {…}}``
+``refused``              ``what``, ``code``, ``count``                                  ``{"written": true}``
 ======================== ============================================================== =======================
 
 Fields, all of them strings:
@@ -51,6 +52,8 @@ Fields, all of them strings:
   only where the private key is on the machine; ``new_label``: 1 to 64 of ``A-Z a-z 0-9 _ -``.
 - ``event``: of the lines that are wanted, or the start of it, ``[a-z][a-z_.-]{0,63}``; ``before``: number of the line
   to end before, 1 to 12 digits.
+- ``what``, ``code``: what the controller refused and why, one of :data:`REFUSALS`; ``count``: how often since it was
+  last said, 1 to 999999. Nothing of what was refused is told: it is a stranger's text.
 - ``id``: of a job, 24 lower-case hexadecimal digits; ids of later jobs sort after those of earlier ones.
 
 The first nine ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
@@ -97,6 +100,9 @@ Field ``key`` says whether the private key is on the machine, ``changed`` whethe
 Of ``egress`` and ``audit`` the newest come first; the last is what ``audit_verify`` answers, no problem being a
 whole chain.
 
+What was ``refused`` is put into the bot's log of decisions, ``<root>/audit/<bot>.jsonl``; ``written`` is false where
+the last hour has a line with that ``code``, and the next one then counts it in ``left_out``. It starts no job.
+
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
 second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line
 in which ``state`` is ``done`` or ``failed`` is the last; then the service closes. A connection that closes before
@@ -141,6 +147,14 @@ QUESTIONS = {
     "egress_info": "egress",
     "audit": "audit",
     "audit_verify": "audit",
+}
+#: What a controller refuses, to the reasons there are.
+REFUSALS = {
+    "webhook": (
+        *("signature", "size", "type", "delivery", "event", "body", "settings", "merged", "repository", "branch"),
+        *("actor", "commit", "replay", "machine"),
+    ),
+    "push": ("reference", "limit", "time", "content", "git"),
 }
 #: States in which a job is over.
 ENDED = ("done", "failed")
@@ -244,6 +258,9 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "delivery": _matches("[A-Za-z0-9-]{1,64}"),
     # C0, C1 and surrogates: what reads it may be a terminal, and a surrogate is no character.
     "reason": _matches(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]{1,500}"),
+    "what": lambda value: value in REFUSALS,
+    "code": _matches("[a-z]{1,16}"),
+    "count": _matches("[1-9][0-9]{0,5}"),
     "id": _matches("[0-9a-f]{24}"),
     "snapshot": _matches(r"(?:[A-Za-z0-9_-]{1,80}--|snapshot-)\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ"),
     "how": _matches("digest|content"),
@@ -272,6 +289,7 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "egress_info": ((), ()),
     "audit": ((), ("event", "before")),
     "audit_verify": ((), ()),
+    "refused": (("what", "code", "count"), ()),
 }
 _FIELDS = {op: (*required, *optional) for op, (required, optional) in _TABLE.items()}
 
@@ -284,6 +302,8 @@ def _check_together(request: Request) -> None:
         raise Refusal(400, "Not a request", f"{op} lacks {missing}")
     if op == "snapshot" and found["actor"] not in ("agent", "operator"):
         raise Refusal(400, "Not a request", f"actor of snapshot is agent or operator, not {_shown(found['actor'])}")
+    if op == "refused" and found["code"] not in REFUSALS[found["what"]]:
+        raise Refusal(400, "Not a request", f"code of {found['what']} is one of {', '.join(REFUSALS[found['what']])}")
     if op == "promotion":
         if set(found) & {"sha", "proposal", "expected_sha"} not in (set(), {"sha"}, {"proposal", "expected_sha"}):
             raise Refusal(400, "Not a request", "promotion takes sha, or proposal with expected_sha, or neither")

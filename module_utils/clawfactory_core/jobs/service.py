@@ -31,6 +31,7 @@ from .protocol import (
 )
 from .questions import machine_info
 from .queue import BotJobs
+from .refusals import RefusalLog
 from .work import Work
 
 #: Seconds between two looks for bots that came or went.
@@ -56,6 +57,7 @@ class _Bot:
     listener: socket.socket
     inode: int  # of the socket, 0 while there is none
     jobs: BotJobs
+    refusals: RefusalLog
     connections: int = 0
     followed: int = 0
 
@@ -83,6 +85,7 @@ class JobsService:
     def run(self) -> None:
         """Serve until told to end."""
         threading.stack_size(512 * 1024)
+        self._children.prepare()
         while not self._ending.is_set():
             if time.monotonic() >= self._next_look:
                 self._look()
@@ -135,7 +138,7 @@ class JobsService:
         jobs = bot.jobs if bot else BotJobs(self._root, name, self._children.run, self._running)
         listener, number = open_listener(directory, uid)
         if bot is None:
-            bot = self._bots[name] = _Bot(name, uid, directory, listener, number, jobs)
+            bot = self._bots[name] = _Bot(name, uid, directory, listener, number, jobs, RefusalLog(self._root, name))
             jobs.start()
             _LOG.info("%s: listening", name)
         else:
@@ -245,6 +248,9 @@ class JobsService:
             return {"snapshots": snapshot_entries(self._root, bot.name)}
         if request.op == "machine_info":
             return {"machine": machine_info(self._root, bot.name)}
+        if request.op == "refused":
+            what, code, count = (request.fields[name] for name in ("what", "code", "count"))
+            return {"written": bot.refusals.add(what, code, int(count))}
         if not self._reading.acquire(timeout=REQUEST_SECONDS):
             raise Refusal(503, "Too many", "too many such questions at once; ask again in a moment")
         try:

@@ -44,6 +44,8 @@ GOOD = [
     {"op": "audit"},
     {"op": "audit", "event": "restore.undone", "before": "7"},
     {"op": "audit_verify"},
+    {"op": "refused", "what": "webhook", "code": "signature", "count": "1"},
+    {"op": "refused", "what": "push", "code": "content", "count": "999999"},
 ]
 
 BAD = [
@@ -62,6 +64,14 @@ BAD = [
     '{"op":"jobs","op":"jobs"}',
     '{"op":"jobs","":""}',
     '{"op":"job"}',
+    '{"op":"refused","what":"webhook","code":"signature"}',
+    '{"op":"refused","what":"webhook","code":"signature","count":1}',
+    '{"op":"refused","what":"webhook","code":"signature","count":"0"}',
+    '{"op":"refused","what":"webhook","code":"signature","count":"1000000"}',
+    '{"op":"refused","what":"webhook","code":"signature","count":"1","delivery":"x"}',
+    '{"op":"refused","what":"webhook","code":"content","count":"1"}',
+    '{"op":"refused","what":"push","code":"the token is","count":"1"}',
+    '{"op":"refused","what":"promotion","code":"content","count":"1"}',
     '{"op":"job","id":null}',
     '{"op":"job","id":7}',
     '{"op":"job","id":["<id>"]}',
