@@ -12,6 +12,8 @@ from starlette.templating import Jinja2Templates
 
 from .config import Settings
 from .origin import is_same_origin
+from .services.devices import DeviceService
+from .services.gateway_link import GatewayLink
 from .services.jobs import JobsClient
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
@@ -33,6 +35,8 @@ class Services:
     jobs: JobsClient
     proposals: ProposalService
     webhook: WebhookService
+    link: GatewayLink
+    devices: DeviceService
     #: ``None`` where nothing is mirrored.
     mirror: RemoteMirror | None
 
@@ -113,11 +117,17 @@ def get_webhook_service(request: Request) -> WebhookService:
     return get_services(request).webhook
 
 
+def get_device_service(request: Request) -> DeviceService:
+    """Return what knows who may talk to the bot."""
+    return get_services(request).devices
+
+
 SessionServiceDep = Annotated[SessionService, Depends(get_session_service)]
 StatusServiceDep = Annotated[StatusService, Depends(get_status_service)]
 JobsDep = Annotated[JobsClient, Depends(get_jobs)]
 ProposalServiceDep = Annotated[ProposalService, Depends(get_proposal_service)]
 WebhookServiceDep = Annotated[WebhookService, Depends(get_webhook_service)]
+DeviceServiceDep = Annotated[DeviceService, Depends(get_device_service)]
 
 
 def get_client_address(request: Request) -> str:

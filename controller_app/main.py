@@ -23,9 +23,13 @@ from .middleware.access_log import AccessLogMiddleware
 from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.forwarded import ForwardedHeadersMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
-from .routers import health, jobs, pages, promotion, session, status, webhook
+from .routers import devices, health, jobs, pages, promotion, session, status, webhook
 from .services.background import running
+from .services.broker import Broker
+from .services.devices import DeviceService
 from .services.gateway import GatewayProbe, make_gateway_client
+from .services.gateway_link import GatewayLink
+from .services.gateway_pairing import own_approval
 from .services.git_remote import GitRemote
 from .services.github import GitHub, make_github_client
 from .services.jobs import JobsClient
@@ -92,7 +96,7 @@ def create_app(
     add_exception_handlers(app)
     app.include_router(health.router)
     app.include_router(webhook.router)  # no browser's doing: the signature says where it comes from
-    for module in (status, session, pages, promotion, jobs):
+    for module in (status, session, pages, promotion, jobs, devices):
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
     return app
@@ -100,7 +104,7 @@ def create_app(
 
 def _background(settings: Settings, services: Services) -> dict[str, Coroutine[Any, Any, None]]:
     """What runs beside the answers, by name."""
-    wanted: dict[str, Coroutine[Any, Any, None]] = {}
+    wanted: dict[str, Coroutine[Any, Any, None]] = {"gateway link": services.link.run()}
     if services.mirror is not None:
         wanted["mirror"] = services.mirror.run()
     if settings.mirrors and settings.poll_seconds:
@@ -145,6 +149,8 @@ def _make_services(
         remote=_git_remote(settings) if settings.mirrors else None,
         branch=settings.branch,
     )
+    broker = Broker(settings.broker_socket, settings.bot)
+    link = GatewayLink(settings.gateway_url, settings.device_dir, own_approval(broker))
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=select_autoescape(),
@@ -178,5 +184,7 @@ def _make_services(
             actors=settings.actors,
             jobs=jobs,
         ),
+        link=link,
+        devices=DeviceService(link, settings.device_dir),
         mirror=_make_mirror(settings, proposals, github_client),
     )

@@ -72,4 +72,6 @@ async def test_openapi_document_is_for_operators(client, bearer):
     assert set(document["paths"]) == {
         "/health", "/status", "/branches", "/branches/{name}/diff", "/branches/{name}/merge", "/branches/{name}/deny",
         "/controller", "/controller/promote-main", "/snapshot", "/jobs", "/jobs/{job}", "/jobs/{job}/events",
+        "/gateway/devices", "/gateway/devices/approve", "/gateway/devices/reject", "/gateway/pairing/{channel}",
+        "/gateway/pairing/approve",
     }  # fmt: skip
