@@ -12,11 +12,14 @@ from starlette.templating import Jinja2Templates
 
 from .config import Settings
 from .origin import is_same_origin
+from .services.broker import Broker
 from .services.devices import DeviceService
 from .services.gateway_link import GatewayLink
 from .services.jobs import JobsClient
+from .services.log_stream import LogStreams
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
+from .services.security_audit import SecurityAuditService
 from .services.session import SessionService, TooManyAttempts, WrongToken
 from .services.status import StatusService
 from .services.webhook import WebhookService
@@ -37,6 +40,9 @@ class Services:
     webhook: WebhookService
     link: GatewayLink
     devices: DeviceService
+    broker: Broker
+    logs: LogStreams
+    audit: SecurityAuditService
     #: ``None`` where nothing is mirrored.
     mirror: RemoteMirror | None
 
@@ -122,12 +128,30 @@ def get_device_service(request: Request) -> DeviceService:
     return get_services(request).devices
 
 
+def get_broker(request: Request) -> Broker:
+    """Return what restarts the gateway."""
+    return get_services(request).broker
+
+
+def get_log_streams(request: Request) -> LogStreams:
+    """Return what follows logs."""
+    return get_services(request).logs
+
+
+def get_security_audit(request: Request) -> SecurityAuditService:
+    """Return what keeps the security audit."""
+    return get_services(request).audit
+
+
 SessionServiceDep = Annotated[SessionService, Depends(get_session_service)]
 StatusServiceDep = Annotated[StatusService, Depends(get_status_service)]
 JobsDep = Annotated[JobsClient, Depends(get_jobs)]
 ProposalServiceDep = Annotated[ProposalService, Depends(get_proposal_service)]
 WebhookServiceDep = Annotated[WebhookService, Depends(get_webhook_service)]
 DeviceServiceDep = Annotated[DeviceService, Depends(get_device_service)]
+BrokerDep = Annotated[Broker, Depends(get_broker)]
+LogStreamsDep = Annotated[LogStreams, Depends(get_log_streams)]
+SecurityAuditDep = Annotated[SecurityAuditService, Depends(get_security_audit)]
 
 
 def get_client_address(request: Request) -> str:

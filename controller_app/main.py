@@ -23,7 +23,7 @@ from .middleware.access_log import AccessLogMiddleware
 from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.forwarded import ForwardedHeadersMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
-from .routers import devices, health, jobs, pages, promotion, session, status, webhook
+from .routers import devices, gateway, health, jobs, pages, promotion, session, status, webhook
 from .services.background import running
 from .services.broker import Broker
 from .services.devices import DeviceService
@@ -33,9 +33,11 @@ from .services.gateway_pairing import own_approval
 from .services.git_remote import GitRemote
 from .services.github import GitHub, make_github_client
 from .services.jobs import JobsClient
+from .services.log_stream import LogStreams
 from .services.polling import Poller
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
+from .services.security_audit import SecurityAuditService
 from .services.session import SessionService
 from .services.status import StatusService
 from .services.throttle import LoginThrottle
@@ -96,7 +98,7 @@ def create_app(
     add_exception_handlers(app)
     app.include_router(health.router)
     app.include_router(webhook.router)  # no browser's doing: the signature says where it comes from
-    for module in (status, session, pages, promotion, jobs, devices):
+    for module in (status, session, pages, promotion, jobs, devices, gateway):
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
     return app
@@ -185,6 +187,9 @@ def _make_services(
             jobs=jobs,
         ),
         link=link,
+        broker=broker,
+        logs=LogStreams(broker),
+        audit=SecurityAuditService(broker, clock),
         devices=DeviceService(link, settings.device_dir),
         mirror=_make_mirror(settings, proposals, github_client),
     )

@@ -73,5 +73,6 @@ async def test_openapi_document_is_for_operators(client, bearer):
         "/health", "/status", "/branches", "/branches/{name}/diff", "/branches/{name}/merge", "/branches/{name}/deny",
         "/controller", "/controller/promote-main", "/snapshot", "/jobs", "/jobs/{job}", "/jobs/{job}/events",
         "/gateway/devices", "/gateway/devices/approve", "/gateway/devices/reject", "/gateway/pairing/{channel}",
-        "/gateway/pairing/approve",
+        "/gateway/pairing/approve", "/gateway/restart", "/gateway/logs", "/gateway/logs/events",
+        "/gateway/security-audit",
     }  # fmt: skip
