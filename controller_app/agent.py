@@ -20,6 +20,7 @@ from .exception_handlers import add_problem_handlers, problem_response
 from .middleware.access_log import AccessLogMiddleware
 from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
+from .openapi import describe
 from .routers import agent, agent_git
 from .services.agent import AgentService
 from .services.agent_access import AgentAccess
@@ -81,6 +82,7 @@ def create_agent_app(settings: Settings, shared: Services) -> FastAPI:
     app.add_exception_handler(CoreError, _handle_core_error)
     for module in (agent, agent_git):
         app.include_router(module.router)
+    describe(app, schemes=("agent",))
     return app
 
 
@@ -108,7 +110,7 @@ async def _handle_refusal(request: Request, error: Exception) -> Response:
 async def _handle_core_error(request: Request, error: Exception) -> Response:
     if isinstance(error, InvalidInput):
         return problem_response(400, str(error))
-    return _tell_the_log(500, error)
+    return _tell_the_log(503, error)
 
 
 def _tell_the_log(status: int, error: Exception) -> Response:

@@ -12,11 +12,13 @@ from starlette.templating import Jinja2Templates
 
 from .config import Settings
 from .origin import is_same_origin
+from .services.archives import ArchiveStore
 from .services.broker import Broker
 from .services.devices import DeviceService
 from .services.gateway_link import GatewayLink
 from .services.jobs import JobsClient
 from .services.log_stream import LogStreams
+from .services.machine import MachineService
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
 from .services.security_audit import SecurityAuditService
@@ -36,6 +38,8 @@ class Services:
     status: StatusService
     templates: Jinja2Templates
     jobs: JobsClient
+    machine: MachineService
+    archives: ArchiveStore
     proposals: ProposalService
     webhook: WebhookService
     link: GatewayLink
@@ -113,6 +117,16 @@ def get_jobs(request: Request) -> JobsClient:
     return get_services(request).jobs
 
 
+def get_machine(request: Request) -> MachineService:
+    """Return what knows what the machine says."""
+    return get_services(request).machine
+
+
+def get_archives(request: Request) -> ArchiveStore:
+    """Return the snapshots as files."""
+    return get_services(request).archives
+
+
 def get_proposal_service(request: Request) -> ProposalService:
     """Return the proposal service."""
     return get_services(request).proposals
@@ -146,6 +160,8 @@ def get_security_audit(request: Request) -> SecurityAuditService:
 SessionServiceDep = Annotated[SessionService, Depends(get_session_service)]
 StatusServiceDep = Annotated[StatusService, Depends(get_status_service)]
 JobsDep = Annotated[JobsClient, Depends(get_jobs)]
+MachineDep = Annotated[MachineService, Depends(get_machine)]
+ArchivesDep = Annotated[ArchiveStore, Depends(get_archives)]
 ProposalServiceDep = Annotated[ProposalService, Depends(get_proposal_service)]
 WebhookServiceDep = Annotated[WebhookService, Depends(get_webhook_service)]
 DeviceServiceDep = Annotated[DeviceService, Depends(get_device_service)]

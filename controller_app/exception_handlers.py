@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import cast
@@ -18,9 +20,13 @@ from clawfactory_core.jobs.protocol import Refusal
 from .dependencies import ForeignOrigin, LinkRedeemed, LinkRefused, LoginRequired, NotAuthenticated, get_services
 from .middleware.security_headers import SECURITY_HEADERS
 from .schemas.problem import Problem, ProblemField
+from .services.archives import TooManyDownloads, UnknownSnapshot
 from .services.proposals import UnknownProposal
 from .services.session import TooManyAttempts, WrongToken
 from .web import login_page, set_session_cookie
+
+_PASSED_ON = (503, 504, 507)
+_logger = logging.getLogger(__name__)
 
 
 def add_exception_handlers(app: FastAPI) -> None:
@@ -42,6 +48,9 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(CoreError, _handle_core_error)
     app.add_exception_handler(Refusal, _handle_refusal)
     app.add_exception_handler(UnknownProposal, _handle_unknown)
+    app.add_exception_handler(UnknownSnapshot, _handle_unknown)
+    app.add_exception_handler(TooManyDownloads, _handle_too_many_downloads)
+    app.add_exception_handler(OSError, _handle_os_error)
     app.add_exception_handler(Exception, _handle_unexpected)
 
 
@@ -106,14 +115,27 @@ async def _handle_link_refused(request: Request, error: Exception) -> Response:
 async def _handle_core_error(request: Request, error: Exception) -> Response:
     if isinstance(error, InvalidInput):
         return problem_response(400, str(error))
-    return problem_response(409 if isinstance(error, Conflict) else 500, str(error))
+    # What is none of these is something that does not answer or cannot be read; the text says which.
+    return problem_response(409 if isinstance(error, Conflict) else 503, str(error))
+
+
+async def _handle_os_error(request: Request, error: Exception) -> Response:
+    error = cast(OSError, error)
+    _logger.error("%s %s: %s", request.method, request.scope["path"], error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return problem_response(507, "The disk of the machine is full; make room on it.")
+    return problem_response(503, f"The controller cannot do this now: {error.strerror or type(error).__name__}.")
 
 
 async def _handle_refusal(request: Request, error: Exception) -> Response:
     # The machine speaks in statuses of its own making; what is none of HTTP's is its failure.
     error = cast(Refusal, error)
-    known = 400 <= error.status < 600 and error.status in set(HTTPStatus)
+    known = error.status in _PASSED_ON or (400 <= error.status < 500 and error.status in set(HTTPStatus))
     return problem_response(error.status if known else 502, f"{error.title}: {error.detail}")
+
+
+async def _handle_too_many_downloads(request: Request, error: Exception) -> Response:
+    return problem_response(429, str(error), headers={"Retry-After": "30"})
 
 
 async def _handle_unknown(request: Request, error: Exception) -> Response:

@@ -23,7 +23,21 @@ from .middleware.access_log import AccessLogMiddleware
 from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.forwarded import ForwardedHeadersMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
-from .routers import devices, gateway, health, jobs, pages, promotion, session, status, webhook
+from .openapi import describe
+from .routers import (
+    audit,
+    devices,
+    gateway,
+    health,
+    jobs,
+    pages,
+    promotion,
+    session,
+    snapshots,
+    status,
+    webhook,
+)
+from .services.archives import ArchiveStore
 from .services.background import running
 from .services.broker import Broker
 from .services.devices import DeviceService
@@ -34,6 +48,7 @@ from .services.git_remote import GitRemote
 from .services.github import GitHub, make_github_client
 from .services.jobs import JobsClient
 from .services.log_stream import LogStreams
+from .services.machine import MachineService
 from .services.polling import Poller
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
@@ -98,9 +113,10 @@ def create_app(
     add_exception_handlers(app)
     app.include_router(health.router)
     app.include_router(webhook.router)  # no browser's doing: the signature says where it comes from
-    for module in (status, session, pages, promotion, jobs, devices, gateway):
+    for module in (status, session, pages, promotion, snapshots, jobs, audit, devices, gateway):
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
+    describe(app, schemes=("bearer", "session"))
     return app
 
 
@@ -144,6 +160,7 @@ def _make_services(
     settings: Settings, gateway: GatewayProbe, github_client: httpx.AsyncClient, clock: Callable[[], float]
 ) -> Services:
     jobs = JobsClient(settings.jobs_socket)
+    machine = MachineService(jobs)
     proposals = ProposalService(
         origin=settings.origin,
         proposals=settings.proposals,
@@ -174,10 +191,14 @@ def _make_services(
             approved_dir=settings.approved_dir,
             promotion_dir=settings.promotion_dir,
             gateway=gateway,
+            machine=machine,
+            proposals=proposals,
             clock=clock,
         ),
         templates=Jinja2Templates(env=environment),
         jobs=jobs,
+        machine=machine,
+        archives=ArchiveStore(settings.snapshots_dir),
         proposals=proposals,
         webhook=WebhookService(
             secret=settings.secrets.webhook_secret.get_secret_value(),

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path
 
 from ..dependencies import DeviceServiceDep, require_operator
-from ..problems import problems
 from ..schemas.devices import Decided, DeviceDecision, Devices, PairingApproval, PairingRequests
 from ..services.audit import record_decision
 
@@ -16,13 +15,13 @@ ChannelName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,31}$", examples=["
 router = APIRouter(prefix="/gateway", tags=["devices"], dependencies=[Depends(require_operator)])
 
 
-@router.get("/devices", responses=problems(502, 503))
+@router.get("/devices")
 async def read_devices(devices: DeviceServiceDep) -> Devices:
     """Return the devices that were let in, and those that ask to be."""
     return await devices.read_all()
 
 
-@router.post("/devices/approve", responses=problems(404, 413, 422, 502, 503))
+@router.post("/devices/approve")
 async def approve_device(body: DeviceDecision, devices: DeviceServiceDep) -> Decided:
     """Let a device in, with all that it asks for."""
     decided = await devices.decide(body.request, approve=True)
@@ -30,7 +29,7 @@ async def approve_device(body: DeviceDecision, devices: DeviceServiceDep) -> Dec
     return decided
 
 
-@router.post("/devices/reject", responses=problems(404, 413, 422, 502, 503))
+@router.post("/devices/reject")
 async def reject_device(body: DeviceDecision, devices: DeviceServiceDep) -> Decided:
     """Turn a device away; it may ask again."""
     decided = await devices.decide(body.request, approve=False)
@@ -38,13 +37,13 @@ async def reject_device(body: DeviceDecision, devices: DeviceServiceDep) -> Deci
     return decided
 
 
-@router.get("/pairing/{channel}", responses=problems(404, 422, 502, 503))
+@router.get("/pairing/{channel}")
 async def read_pairing(channel: ChannelName, devices: DeviceServiceDep) -> PairingRequests:
     """Return who asks in a chat to talk to the bot."""
     return await devices.read_pairing(channel)
 
 
-@router.post("/pairing/approve", responses=problems(404, 413, 422, 502, 503))
+@router.post("/pairing/approve")
 async def approve_pairing(body: PairingApproval, devices: DeviceServiceDep) -> Decided:
     """Let somebody in a chat talk to the bot."""
     decided = await devices.approve_pairing(body)

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import StreamingResponse
 
 from ..dependencies import BrokerDep, LogStreamsDep, SecurityAuditDep, require_operator
-from ..problems import problems
 from ..schemas.gateway import GatewayLog, Restarted, SecurityAudit
 from ..services.audit import record_decision
 
@@ -18,7 +17,7 @@ Tail = Annotated[int, Query(ge=1, le=2000, description="Lines from before now.",
 router = APIRouter(prefix="/gateway", tags=["gateway"], dependencies=[Depends(require_operator)])
 
 
-@router.post("/restart", responses=problems(404, 409, 502, 503, 504))
+@router.post("/restart")
 async def restart_gateway(broker: BrokerDep) -> Restarted:
     """Restart the gateway: turns that go on get twenty seconds to end."""
     await broker.restart_gateway()
@@ -26,7 +25,7 @@ async def restart_gateway(broker: BrokerDep) -> Restarted:
     return Restarted(state="starting")
 
 
-@router.get("/logs", responses=problems(404, 422, 502, 503, 504))
+@router.get("/logs")
 async def read_logs(broker: BrokerDep, part: LogPart = "gateway", tail: Tail = 200) -> GatewayLog:
     """Return the last lines of a part's log."""
     lines = [line async for line in broker.logs(part, tail=tail)]
@@ -37,7 +36,6 @@ async def read_logs(broker: BrokerDep, part: LogPart = "gateway", tail: Tail = 2
     "/logs/events",
     response_class=StreamingResponse,
     responses={
-        **problems(422, 502, 503),
         200: {
             "description": "Server-sent events: 'line' for each, then 'end', or 'problem' with a problem document.",
             "content": {
@@ -56,7 +54,7 @@ async def follow_logs(streams: LogStreamsDep, part: LogPart = "gateway", tail: T
 
 @router.get(
     "/security-audit",
-    responses={**problems(422), 202: {"model": SecurityAudit, "description": "It is being made; ask again."}},
+    responses={202: {"model": SecurityAudit, "description": "It is being made; ask again."}},
 )
 async def read_security_audit(
     audit: SecurityAuditDep,

@@ -58,6 +58,30 @@ class PromotionRequest(_Body):
     sha: Commit
 
 
+class RollbackRequest(_Body):
+    """Goes back to what was approved before."""
+
+    #: To which commit; the one before the present one if it is not given.
+    sha: Commit | None = None
+
+
+class PastPromotion(BaseModel):
+    """One promotion or rollback that ended."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    time: str
+    actor: str
+    source: str
+    from_commit: str
+    to_commit: str
+    result: str
+    reason: str
+    snapshot: str
+    rollback: bool
+
+
 class Job(BaseModel):
     """A job of the machine; see :mod:`clawfactory_core.jobs.protocol`."""
 

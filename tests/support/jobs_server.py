@@ -11,6 +11,16 @@ from typing import Any
 
 from clawfactory_core.jobs.protocol import KINDS, REQUEST_BYTES, Refusal, encode, parse_request
 
+#: A bot to which nothing has happened yet.
+PROMOTION: dict[str, Any] = {
+    "bot": "bot1", "approved": "", "main": "", "ahead": 0, "behind": 0, "on_main": True, "remote": False,
+    "branch": "main", "locked": False, "running": "", "drift": [], "proposals": [], "history": [],
+}  # fmt: skip
+MACHINE: dict[str, Any] = {"locked": False, "key": True, "free_bytes": 8 << 30, "total_bytes": 64 << 30}
+MEMORY: dict[str, Any] = {
+    "commit": "", "changed": True, "files": {"MEMORY.md": 2048}, "left_out": {}, "indexes": {"main.sqlite": 1 << 20},
+    "remote": False,
+}  # fmt: skip
 Answer = dict[str, Any] | Refusal | bytes
 
 
@@ -30,7 +40,12 @@ class JobsServer:
             "job": self._find,
             "jobs": lambda fields: {"jobs": list(reversed(self.jobs.values()))},
             "snapshots": {"snapshots": []},
-            "promotion_info": {"promotion": {"locked": False}},
+            "promotion_info": {"promotion": dict(PROMOTION)},
+            "machine_info": {"machine": dict(MACHINE)},
+            "memory_info": {"memory": dict(MEMORY)},
+            "egress_info": {"egress": {"lines": 0, "denied": []}},
+            "audit": {"audit": {"entries": [], "total": 0, "more": False}},
+            "audit_verify": {"audit": {"lines": 0, "problems": []}},
             "follow": self._follow,
         }
         server = self

@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from ..snapshots.progress import Progress
-from .kinds import WORK, Work, do_work
-from .protocol import Refusal
+from .kinds import WORK, do_work
+from .protocol import QUESTIONS, Refusal
+from .work import Work
 
 #: Seconds that work of a kind may take at most; a promotion waits for a snapshot and twice for its gateway.
-LIMITS = {"snapshot": 43200.0, "promotion": 50400.0, "rollback": 50400.0, "resume": 3600.0, "memory_backup": 3600.0}
+LIMITS = {
+    "snapshot": 43200.0, "promotion": 50400.0, "rollback": 50400.0, "resume": 3600.0, "memory_backup": 3600.0,
+    "snapshot_verify": 43200.0, "snapshot_restore": 86400.0,
+}  # fmt: skip
 _LIMIT = 120.0
 _LINE_BYTES = 4 << 20
 _MAX_RESULT = 65536
@@ -193,7 +197,7 @@ def _work(work: Work, output: IO[bytes]) -> tuple[bool, dict[str, Any]]:
         traceback.print_exc()
         detail = "an error that nobody thought of; the log of clawfactory-jobs has it"
         return True, {"error": Refusal(500, "Failed", detail).to_dict()}
-    if work.kind != "promotion_info" and len(json.dumps(result)) > _MAX_RESULT:
+    if work.kind not in QUESTIONS and len(json.dumps(result)) > _MAX_RESULT:
         return False, {"result": {"note": f"done; what it says has more than {_MAX_RESULT} bytes"}}
     return False, {"result": result}
 

@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from ..errors import Conflict, CoreError, InvalidInput
 from ..snapshots.chains import list_snapshots
-from ..snapshots.progress import Progress
 from ..snapshots.records import SnapshotRecord
 from ..snapshots.settings import bot_directories, read_settings
-from .protocol import Refusal, Request
+from .protocol import KINDS, Refusal, Request
+from .questions import audit_page, audit_verification, egress_info, memory_info
 from .records import JobRecord
+from .snapshot_kinds import ON_SNAPSHOTS, SNAPSHOT_WORK, check_snapshot_request
+from .work import Report, Work
 
-Report = Callable[[Progress], None]
 _HOUR = 3600.0
 _PATIENCE = 10.0  # seconds
 _MAX_DETAIL = 4000
 _MAX_WARNINGS = 100
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a process of its own has to do.
-
-    :param kind: a key of :data:`WORK`.
-    :param actor: who asked.
-    :param source: ``dashboard``, ``webhook``, ``polling`` or ``agent``.
-    :param options: the other fields of the request.
-    """
-
-    root: Path
-    bot: str
-    kind: str
-    actor: str = ""
-    source: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def source_of(request: Request) -> str:
@@ -58,6 +40,8 @@ def check_request(root: Path, bot: str, request: Request, jobs: Iterable[JobReco
     check_unlocked(root, bot)
     if request.op == "snapshot":
         _check_snapshot(root, bot, request, jobs)
+    elif request.op in ON_SNAPSHOTS:
+        check_snapshot_request(root, bot, request)
     elif not (root / "promotion" / bot / "settings.json").is_file():
         raise Refusal(
             409, "Not set up", f"{bot} has no settings for promotions; run: ansible-playbook site.yml -l {bot}"
@@ -211,7 +195,7 @@ def _promotion_info(work: Work, report: Report) -> dict[str, Any]:
     return promotion_info(work.root, work.bot)
 
 
-#: What a process of its own can be asked for; the kinds of jobs, and two that are never written down.
+#: What a process of its own can be asked for; the kinds of jobs, and what is never written down.
 WORK: dict[str, Callable[[Work, Report], dict[str, Any]]] = {
     "snapshot": _snapshot,
     "promotion": _promotion,
@@ -220,6 +204,11 @@ WORK: dict[str, Callable[[Work, Report], dict[str, Any]]] = {
     "memory_backup": _memory_backup,
     "resume": _resume,
     "promotion_info": _promotion_info,
+    "memory_info": memory_info,
+    "egress_info": egress_info,
+    "audit": audit_page,
+    "audit_verify": audit_verification,
+    **SNAPSHOT_WORK,
 }
 #: Not resume: a lock that is thrown in the middle of a promotion leaves something to be undone.
-_CHANGES = frozenset(WORK) - {"resume", "promotion_info"}
+_CHANGES = frozenset(KINDS)

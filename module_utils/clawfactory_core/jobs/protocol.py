@@ -18,11 +18,20 @@ be left out; it must not be null.
 ``rollback``             ``actor``, ``sha`` ?                                           ``{"job": JOB}``
 ``deny``                 ``actor``, ``proposal``, ``reason``                            ``{"job": JOB}``
 ``memory_backup``        ``actor``                                                      ``{"job": JOB}``
+``snapshot_verify``      ``actor``, ``snapshot``, ``how``                               ``{"job": JOB}``
+``snapshot_restore``     ``actor``, ``snapshot``                                        ``{"job": JOB}``
+``snapshot_rename``      ``actor``, ``snapshot``, ``new_label``                         ``{"job": JOB}``
+``snapshot_delete``      ``actor``, ``snapshot``                                        ``{"job": JOB}``
 ``job``                  ``id``                                                         ``{"job": JOB}``
 ``jobs``                                                                                ``{"jobs": [JOB, …]}``
 ``follow``               ``id``                                                         lines, see below
 ``snapshots``                                                                           ``{"snapshots": […]}``
 ``promotion_info``                                                                      ``{"promotion": {…}}``
+``machine_info``                                                                        ``{"machine": {…}}``
+``memory_info``                                                                         ``{"memory": {…}}``
+``egress_info``                                                                         ``{"egress": {…}}``
+``audit``                ``event`` ?, ``before`` ?                                      ``{"audit": {…}}``
+``audit_verify``                                                                        ``{"audit": {…}}``
 ======================== ============================================================== =======================
 
 Fields, all of them strings:
@@ -38,9 +47,13 @@ Fields, all of them strings:
 - ``delivery``: the webhook's delivery id, ``[A-Za-z0-9-]{1,64}``; with ``source`` ``webhook`` only, and required
   there, as is ``sha``. An id is taken once: the second request with it gets 409, also after a restart.
 - ``reason``: 1 to 500 characters, no control characters but ``\\n``.
+- ``snapshot``: the whole id of a snapshot, as ``snapshots`` has it; ``how``: ``digest`` or ``content``, the latter
+  only where the private key is on the machine; ``new_label``: 1 to 64 of ``A-Z a-z 0-9 _ -``.
+- ``event``: of the lines that are wanted, or the start of it, ``[a-z][a-z_.-]{0,63}``; ``before``: number of the line
+  to end before, 1 to 12 digits.
 - ``id``: of a job, 24 lower-case hexadecimal digits; ids of later jobs sort after those of earlier ones.
 
-The first five ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
+The first nine ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
 after another, at most 8 wait. ``jobs`` names the latest 50, newest first. JOB::
 
     {"id": "0193…", "kind": "promotion", "actor": "octocat", "source": "webhook",
@@ -61,13 +74,27 @@ are 0 while unknown, ``rate`` is bytes a second. ``result`` is there when ``stat
   undone because the gateway did not get ready is a failed job with status 422.
 - ``deny``: ``{"proposal": "…", "commit": COMMIT}``.
 - ``memory_backup``: ``{"commit": COMMIT, "changed": true, "files": 3, "left_out": 0}``, the last two being numbers.
+- ``snapshot_verify``: ``{"snapshot": "…", "how": "…", "checks": 3}``; one that does not pass is a failed job, 422.
+- ``snapshot_restore``: ``{"snapshot": "…", "before": "…"}``; ``before`` is the id of the snapshot made first. One whose
+  bot did not get ready with it is a failed job with status 422, and the bot has its old state back.
+- ``snapshot_rename``: ``{"snapshot": "…", "label": "…"}``; ``snapshot_delete``: ``{"snapshot": "…"}``.
 
 An entry of ``snapshots`` (newest last)::
 
     {"id": "…", "time": TIME, "kind": "full" | "inc" | "legacy", "size": 123, "label": "…", "parent": "…" | null,
      "verified": TIME | null, "problem": "…"}
 
-``promotion_info`` answers what module ``clawfactory_promotion_info`` returns, without paths.
+``promotion_info`` answers what module ``clawfactory_promotion_info`` returns, without paths. The other questions::
+
+    machine  {"locked": false, "key": true, "free_bytes": 0, "total_bytes": 0}
+    memory   {"commit": COMMIT | "", "changed": true, "files": {PATH: BYTES}, "left_out": {PATH: REASON},
+              "indexes": {NAME: BYTES}, "remote": false}
+    egress   {"lines": 400, "denied": [{"time": TIME, "from": "…", "host": "…", "port": "…", "count": 3}]}
+    audit    {"entries": [{"number": 7, "time": "…", "event": "…", "fields": {…}}], "total": 7, "more": false}
+    audit    {"lines": 7, "problems": ["…"]}
+
+Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new.
+Of ``egress`` and ``audit`` the newest come first; the last is what ``audit_verify`` answers: no problem is a whole chain.
 
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
 second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line
@@ -102,7 +129,18 @@ REQUEST_SECONDS = 5.0
 #: Seconds after which ``follow`` repeats a line.
 HEARTBEAT_SECONDS = 15.0
 #: Ops that start a job.
-KINDS = ("snapshot", "promotion", "rollback", "deny", "memory_backup")
+KINDS = (
+    "snapshot", "promotion", "rollback", "deny", "memory_backup",
+    "snapshot_verify", "snapshot_restore", "snapshot_rename", "snapshot_delete",
+)  # fmt: skip
+#: Ops that a process of its own answers, to the field of the answer.
+QUESTIONS = {
+    "promotion_info": "promotion",
+    "memory_info": "memory",
+    "egress_info": "egress",
+    "audit": "audit",
+    "audit_verify": "audit",
+}
 #: States in which a job is over.
 ENDED = ("done", "failed")
 
@@ -206,6 +244,11 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     # C0, C1 and surrogates: what reads it may be a terminal, and a surrogate is no character.
     "reason": _matches(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]{1,500}"),
     "id": _matches("[0-9a-f]{24}"),
+    "snapshot": _matches(r"(?:[A-Za-z0-9_-]{1,80}--|snapshot-)\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ"),
+    "how": _matches("digest|content"),
+    "new_label": _matches("[A-Za-z0-9_-]{1,64}"),
+    "event": _matches("[a-z][a-z_.-]{0,63}"),
+    "before": _matches("[0-9]{1,12}"),
 }
 #: Fields of each op; those in the second tuple may be left out.
 _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -214,11 +257,20 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rollback": (("actor",), ("sha",)),
     "deny": (("actor", "proposal", "reason"), ()),
     "memory_backup": (("actor",), ()),
+    "snapshot_verify": (("actor", "snapshot", "how"), ()),
+    "snapshot_restore": (("actor", "snapshot"), ()),
+    "snapshot_rename": (("actor", "snapshot", "new_label"), ()),
+    "snapshot_delete": (("actor", "snapshot"), ()),
     "job": (("id",), ()),
     "jobs": ((), ()),
     "follow": (("id",), ()),
     "snapshots": ((), ()),
     "promotion_info": ((), ()),
+    "machine_info": ((), ()),
+    "memory_info": ((), ()),
+    "egress_info": ((), ()),
+    "audit": ((), ("event", "before")),
+    "audit_verify": ((), ()),
 }
 _FIELDS = {op: (*required, *optional) for op, (required, optional) in _TABLE.items()}
 

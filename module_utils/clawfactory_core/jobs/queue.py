@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .child import Interrupted
-from .kinds import Work, check_request, source_of
+from .kinds import check_request, source_of
 from .protocol import HEARTBEAT_SECONDS, Refusal, Request
 from .records import KEPT, JobFiles, JobRecord, new_id, now
+from .work import Work
 
 MAX_WAITING = 8
 #: Seconds between two looks for a promotion that was cut short, ours or that of a playbook.

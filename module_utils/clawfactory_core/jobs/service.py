@@ -16,10 +16,22 @@ from ..allocation import describe, read_allocations
 from ..errors import CoreError
 from ..names import BOT_NAME
 from .child import Children
-from .kinds import Work, snapshot_entries
+from .kinds import snapshot_entries
 from .listener import BACKLOG, Leaving, has_left, inode, open_listener, peer_uid, receive, send
-from .protocol import ANSWER_BYTES, KINDS, REQUEST_SECONDS, SOCKET_NAME, Refusal, Request, encode, parse_request
+from .protocol import (
+    ANSWER_BYTES,
+    KINDS,
+    QUESTIONS,
+    REQUEST_SECONDS,
+    SOCKET_NAME,
+    Refusal,
+    Request,
+    encode,
+    parse_request,
+)
+from .questions import machine_info
 from .queue import BotJobs
+from .work import Work
 
 #: Seconds between two looks for bots that came or went.
 LOOK_SECONDS = 2.0
@@ -231,10 +243,13 @@ class JobsService:
             return {"jobs": [job.to_dict() for job in bot.jobs.latest(LISTED)]}
         if request.op == "snapshots":
             return {"snapshots": snapshot_entries(self._root, bot.name)}
+        if request.op == "machine_info":
+            return {"machine": machine_info(self._root, bot.name)}
         if not self._reading.acquire(timeout=REQUEST_SECONDS):
             raise Refusal(503, "Too many", "too many such questions at once; ask again in a moment")
         try:
-            return {"promotion": self._children.run(Work(self._root, bot.name, request.op), lambda progress: None)}
+            work = Work(self._root, bot.name, request.op, options=dict(request.fields))
+            return {QUESTIONS[request.op]: self._children.run(work, lambda progress: None)}
         finally:
             self._reading.release()
 

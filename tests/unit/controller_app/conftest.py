@@ -122,6 +122,7 @@ def settings(approved_dir: Path, tmp_path: Path, jobs: JobsServer) -> Settings:
         agent_address="127.0.0.1:8090",
         repositories_dir=tmp_path / "repositories",
         promotion_dir=tmp_path / "promotion",
+        snapshots_dir=tmp_path / "snapshots",
         jobs_socket=jobs.path,
         fingerprints_file=tmp_path / "fingerprints.json",
         device_dir=device_directory(tmp_path),

@@ -254,7 +254,9 @@ def test_machine_is_described_without_anything_of_ours_on_it(tmp_path, engine):
 
 
 @pytest.mark.parametrize(("installed", "missing"), [({"docker"}, ["dockerd"]), ({"docker", "dockerd"}, [])])
-def test_engine_that_does_not_answer_is_missing_where_only_its_client_is_there(tmp_path, monkeypatch, installed, missing):
+def test_engine_that_does_not_answer_is_missing_where_only_its_client_is_there(
+    tmp_path, monkeypatch, installed, missing
+):
     monkeypatch.setattr(machine.shutil, "which", lambda name: f"/usr/bin/{name}" if name in installed else None)
     absent = EngineSocket(str(tmp_path / "absent.sock"))
     assert machine.describe_machine(tmp_path, POOL, ["docker"], absent)["missing_commands"] == missing
