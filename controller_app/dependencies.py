@@ -15,6 +15,7 @@ from .origin import is_same_origin
 from .services.archives import ArchiveStore
 from .services.broker import Broker
 from .services.devices import DeviceService
+from .services.gateway_config import ConfigService
 from .services.gateway_link import GatewayLink
 from .services.jobs import JobsClient
 from .services.log_stream import LogStreams
@@ -47,6 +48,7 @@ class Services:
     broker: Broker
     logs: LogStreams
     audit: SecurityAuditService
+    gateway_config: ConfigService
     #: ``None`` where nothing is mirrored.
     mirror: RemoteMirror | None
 
@@ -157,6 +159,11 @@ def get_security_audit(request: Request) -> SecurityAuditService:
     return get_services(request).audit
 
 
+def get_gateway_config(request: Request) -> ConfigService:
+    """Return what shows and changes OpenClaw's configuration."""
+    return get_services(request).gateway_config
+
+
 SessionServiceDep = Annotated[SessionService, Depends(get_session_service)]
 StatusServiceDep = Annotated[StatusService, Depends(get_status_service)]
 JobsDep = Annotated[JobsClient, Depends(get_jobs)]
@@ -165,6 +172,7 @@ ArchivesDep = Annotated[ArchiveStore, Depends(get_archives)]
 ProposalServiceDep = Annotated[ProposalService, Depends(get_proposal_service)]
 WebhookServiceDep = Annotated[WebhookService, Depends(get_webhook_service)]
 DeviceServiceDep = Annotated[DeviceService, Depends(get_device_service)]
+ConfigServiceDep = Annotated[ConfigService, Depends(get_gateway_config)]
 BrokerDep = Annotated[Broker, Depends(get_broker)]
 LogStreamsDep = Annotated[LogStreams, Depends(get_log_streams)]
 SecurityAuditDep = Annotated[SecurityAuditService, Depends(get_security_audit)]

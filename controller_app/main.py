@@ -28,6 +28,7 @@ from .routers import (
     audit,
     devices,
     gateway,
+    gateway_config,
     health,
     jobs,
     pages,
@@ -42,6 +43,7 @@ from .services.background import running
 from .services.broker import Broker
 from .services.devices import DeviceService
 from .services.gateway import GatewayProbe, make_gateway_client
+from .services.gateway_config import CHECK_SECONDS, LARGEST_BODY, ConfigService
 from .services.gateway_link import GatewayLink
 from .services.gateway_pairing import own_approval
 from .services.git_remote import GitRemote
@@ -61,6 +63,8 @@ from .services.webhook import WebhookService
 from .static_files import RevalidatedStaticFiles
 
 _HERE = Path(__file__).resolve().parent
+#: Paths whose bodies may be larger than others, with their bytes.
+_LARGER = {"/webhook/github": LARGEST_WEBHOOK, **dict.fromkeys(gateway_config.PATHS, LARGEST_BODY)}
 
 
 def create_app(
@@ -106,14 +110,17 @@ def create_app(
             Middleware(AccessLogMiddleware),
             Middleware(SecurityHeadersMiddleware),
             Middleware(ForwardedHeadersMiddleware),
-            Middleware(BodyLimitMiddleware, larger={"/webhook/github": LARGEST_WEBHOOK}),
+            Middleware(
+                BodyLimitMiddleware,
+                larger={"/webhook/github": LARGEST_WEBHOOK, **dict.fromkeys(gateway_config.PATHS, LARGEST_BODY)},
+            ),
         ],
     )
     app.state.services = services
     add_exception_handlers(app)
     app.include_router(health.router)
     app.include_router(webhook.router)  # no browser's doing: the signature says where it comes from
-    for module in (status, session, pages, promotion, snapshots, jobs, audit, devices, gateway):
+    for module in (status, session, pages, promotion, snapshots, jobs, audit, devices, gateway, gateway_config):
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
     describe(app, schemes=("bearer", "session"))
@@ -211,6 +218,7 @@ def _make_services(
         broker=broker,
         logs=LogStreams(broker),
         audit=SecurityAuditService(broker, clock),
+        gateway_config=ConfigService(jobs, JobsClient(settings.jobs_socket, timeout=CHECK_SECONDS), link),
         devices=DeviceService(link, settings.device_dir),
         mirror=_make_mirror(settings, proposals, github_client),
     )

@@ -199,6 +199,8 @@ class GatewayLink:
         self._pause = 0.0
         self._closed_until = 0.0
         self._failure: Refusal | None = None
+        #: Grows with each connection: what was read over one may be outdated with the next.
+        self.generation = 0
 
     @property
     def connected(self) -> bool:
@@ -293,6 +295,7 @@ class GatewayLink:
         error = task.exception()
         if error is None:
             self._connection, self._failure, self._pause = task.result(), None, 0.0
+            self.generation += 1
             _logger.info("connected to the gateway (OpenClaw %s)", task.result().version)
         elif isinstance(error, Refusal):
             self._fail(error)

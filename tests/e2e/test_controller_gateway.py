@@ -103,3 +103,72 @@ class TestContainer:
             for address in ("controller:8090", "controller:8080", "proxy:8080", "proxy:18789"):
                 command = f"curl -s -o /dev/null -m 3 -w '%{{http_code}}' http://{address}{path}"
                 assert bot.sh(command).stdout not in ("200", "202", "401"), (address, path)
+
+
+class TestConfiguration:
+    """The operator's layer, on a bot whose gateway is started anew for each change."""
+
+    def save(self, bot: Bot, operator: dict[str, str], text: str, etag: str = "") -> dict[str, Any]:
+        """Save, and wait for what comes of it."""
+        etag = etag or call(bot, operator, "GET", "/gateway/config").headers["etag"]
+        answer = call(bot, operator, "POST", "/gateway/config", {"text": text}, **{"if-match": etag})
+        assert answer.status == 202, answer
+        return self.ended(bot, operator, answer.json()["id"])
+
+    def ended(self, bot: Bot, operator: dict[str, str], job: str) -> dict[str, Any]:
+        def look() -> Any:
+            found = call(bot, operator, "GET", f"/jobs/{job}").json()
+            return found if found["state"] in ("done", "failed") else None
+
+        found: dict[str, Any] = wait_for(f"the end of job {job}", look, 300, every=1)
+        return found
+
+    def test_what_openclaw_refuses_is_named_with_its_line(self, bot: Bot, operator: dict[str, str]) -> None:
+        answer = call(bot, operator, "POST", "/gateway/config/validate", {"text": "{\n\n  gateway: {nonsense: 1},\n}"})
+        assert answer.status == 200, answer
+        assert [(problem["path"], problem["line"]) for problem in answer.json()["problems"]] == [("gateway", 3)]
+        before = call(bot, operator, "GET", "/gateway/config").json()["digest"]
+        job = self.save(bot, operator, "{\n\n  gateway: {nonsense: 1},\n}")
+        assert (job["state"], job["error"]["status"]) == ("failed", 422), job
+        assert "line 3" in job["error"]["detail"], job
+        assert call(bot, operator, "GET", "/gateway/config").json()["digest"] == before
+
+    def test_a_change_is_saved_with_its_comments_and_seen_in_the_gateway(
+        self, bot: Bot, operator: dict[str, str]
+    ) -> None:
+        before = call(bot, operator, "GET", "/gateway/config")
+        text = "{\n  // by the e2e tests\n  ui: {assistant: {name: 'Edited'}},\n}\n"
+        job = self.save(bot, operator, text)
+        assert job["state"] == "done", job
+        after = call(bot, operator, "GET", "/gateway/config").json()
+        assert (after["text"], after["known_good"]) == (text, before.json()["digest"])
+        shown = bot.run("openclaw", "config", "get", "ui.assistant.name", timeout=90)
+        assert "Edited" in shown.stdout, shown
+        assert any("config.saved" in line for line in (bot.root / "audit" / f"{bot.name}.jsonl").open())
+        # Who loaded before that does not overwrite it.
+        late = call(bot, operator, "POST", "/gateway/config", {"text": "{}"}, **{"if-match": before.headers["etag"]})
+        assert late.status == 412, late
+
+    def test_valid_but_bad_is_put_back(self, bot: Bot, operator: dict[str, str]) -> None:
+        before = call(bot, operator, "GET", "/gateway/config").json()
+        job = self.save(bot, operator, BAD_BUT_VALID)
+        assert (job["state"], job["error"]["status"]) == ("failed", 422), job
+        assert "configuration of before" in job["error"]["detail"], job
+        assert call(bot, operator, "GET", "/gateway/config").json()["text"] == before["text"]
+        assert is_ready(bot)
+
+    def test_back_to_the_one_before(self, bot: Bot, operator: dict[str, str]) -> None:
+        found = call(bot, operator, "GET", "/gateway/config")
+        known = call(bot, operator, "GET", "/gateway/config/known-good").json()
+        answer = call(bot, operator, "POST", "/gateway/config/revert", **{"if-match": found.headers["etag"]})
+        assert self.ended(bot, operator, answer.json()["id"])["state"] == "done"
+        assert call(bot, operator, "GET", "/gateway/config").json()["text"] == known["text"]
+
+    def test_schema_is_the_running_openclaws(self, bot: Bot, operator: dict[str, str]) -> None:
+        answer = wait_for(
+            "a schema",
+            lambda: (found := call(bot, operator, "GET", "/gateway/config/schema")).status == 200 and found,
+            60,
+            every=1,
+        )
+        assert "gateway" in answer.json()["schema"]["properties"]
