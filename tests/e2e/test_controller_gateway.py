@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import os
-from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +14,9 @@ from nacl.signing import SigningKey
 from tests.support.bots import Answer, Bot, http
 from tests.support.polling import wait_for
 from tests.support.websocket import WebSocket
+
+#: OpenClaw validates it and refuses to start with it: hooks want a token.
+BAD_BUT_VALID = "{hooks: {enabled: true}}"
 
 
 @pytest.fixture(scope="module")
