@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleError, AnsibleFilterError
+from jinja2 import UndefinedError
 
 _MODULE_UTILS = str(Path(__file__).resolve().parent.parent / "module_utils")
 if _MODULE_UTILS not in sys.path:
@@ -72,6 +73,28 @@ def require_keys(variables: Mapping[str, Any], bot: str, available: list[str]) -
     return [key.env for key in plan.keys]
 
 
+def wanted_secrets(bots: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """``bots | clawfactory_wanted_secrets(hostvars)``: what the machine is asked whether it has, by bot.
+
+    A bot with a variable that cannot be used is left out: its own tasks say why, and the others of its machine go on.
+    """
+    found = {}
+    for bot in bots:
+        variables = hostvars[bot]
+        try:
+            wanted = {
+                "values": {name: variables["secrets_env"][name] for name in variables.get("secrets_env", {})},
+                "used": [key.env for key in configuration.parse_bot(bot, variables).keys],
+                "snapshot_key": variables.get("secrets_snapshot_key", "machine"),
+                "snapshot_recipient": variables.get("secrets_snapshot_recipient", ""),
+            }
+        except (CoreError, AnsibleError, UndefinedError, TypeError):
+            continue
+        if all(isinstance(text, str) for text in (*wanted["values"].values(), *list(wanted.values())[2:])):
+            found[bot] = wanted
+    return found
+
+
 @_reported
 def machine(variables: Mapping[str, Any]) -> str:
     """``hostvars[host] | clawfactory_machine``: key of the machine the host lives on."""
@@ -93,6 +116,7 @@ class FilterModule:
             "clawfactory_bot_plan": bot_plan,
             "clawfactory_openclaw_config": openclaw_config,
             "clawfactory_require_keys": require_keys,
+            "clawfactory_wanted_secrets": wanted_secrets,
             "clawfactory_machine": machine,
             "clawfactory_leader": leader,
         }

@@ -64,9 +64,12 @@ def place(
     try:
         refuse_bot(bot, machine)
         for name in mates:
-            ports = _wanted_ports(name, hostvars[name])
-            request = allocation.AllocationRequest(root=Path(root), bot=name, pool=pool, **ports)
-            plan = allocation.plan_allocation(request, taken)
+            try:
+                plan = _planned(name, hostvars[name], taken, Path(root), pool)
+            except (CoreError, AnsibleFilterError):
+                if name == bot:
+                    raise
+                continue  # it is refused itself, and takes no slot
             taken[name] = plan.entry
             if name == bot:
                 check_ports_free(plan.description, plan.before, machine["listening"])
@@ -75,6 +78,13 @@ def place(
     except CoreError as error:
         raise AnsibleFilterError(str(error)) from error
     raise AnsibleFilterError(f"{bot} is not among the bots of its machine")
+
+
+def _planned(
+    bot: str, variables: Mapping[str, Any], taken: Mapping[str, Any], root: Path, pool: str
+) -> allocation.AllocationPlan:
+    ports = _wanted_ports(bot, variables)
+    return allocation.plan_allocation(allocation.AllocationRequest(root=root, bot=bot, pool=pool, **ports), taken)
 
 
 def _concerns(bot: str, path: Path, bots: Mapping[str, Any]) -> bool:

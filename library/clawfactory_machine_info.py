@@ -37,6 +37,13 @@ options:
     type: list
     elements: str
     default: []
+  secrets:
+    description:
+      - What bots want kept, by bot, each a dictionary with the options C(values), C(used), C(snapshot_key) and
+        C(snapshot_recipient) of M(clawfactory_secrets). C(settled) of the bot's secrets says whether all is so.
+      - No value is returned or logged.
+    type: dict
+    default: {}
 attributes:
   check_mode: {support: full, description: Reads only.}
   diff_mode: {support: none, description: Changes nothing.}
@@ -60,6 +67,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core.errors import CoreError
 from ansible.module_utils.clawfactory_core.machine import check_machine, describe_machine
+from ansible.module_utils.clawfactory_core.secrets import settled_bots
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
@@ -70,20 +78,33 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "minimum_memory_mb": {"type": "int", "default": 0},
         "minimum_disk_mb": {"type": "int", "default": 0},
         "new_bots": {"type": "list", "elements": "str", "default": []},
+        # Not no_log: a value that is part of a path or a name would be cut out of the facts.
+        "secrets": {"type": "dict", "default": {}, "no_log": False},
     }
 
 
+class _QuietModule(AnsibleModule):  # type: ignore[misc] # ansible-core has no type information
+    """Does not copy its arguments, which hold secrets, to the machine's system log."""
+
+    def _log_invocation(self) -> None:
+        pass
+
+
 def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = _QuietModule(argument_spec=argument_spec(), supports_check_mode=True)
     options = module.params
     try:
         machine = describe_machine(Path(options["root"]), options["network_pool"], options["commands"])
         fresh = not set(options["new_bots"]) <= set(machine["allocations"])
+        wanted = {bot: options["secrets"][bot] for bot in options["secrets"].keys() & machine["secrets"].keys()}
+        for bot in settled_bots(Path(options["root"]), options["network_pool"], machine["allocations"], wanted):
+            machine["secrets"][bot]["settled"] = True
         check_machine(machine, options["minimum_memory_mb"], options["minimum_disk_mb"] if fresh else 0)
     except CoreError as error:
         bots = ", ".join(options["new_bots"])
-        module.fail_json(msg=f"{bots}: {error}" if bots else str(error))
-    module.exit_json(changed=False, machine=machine)
+        module.fail_json(msg=f"{bots}: {error}" if bots else str(error), invocation={})
+    # Nor are the arguments echoed.
+    module.exit_json(changed=False, machine=machine, invocation={})
 
 
 if __name__ == "__main__":

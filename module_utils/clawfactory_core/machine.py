@@ -41,8 +41,8 @@ def describe_machine(
 
     :param root: ``clawfactory_root``.
     :param pool: ``clawfactory_network_pool``.
-    :param commands: programs that have to be in PATH; the absent ones are in ``missing_commands``, and so is the engine's
-        own program where no engine answers: the client alone may be there.
+    :param commands: programs that have to be in PATH; the absent ones are in ``missing_commands``, and so is the
+        engine's own program where no engine answers: the client alone may be there.
     :returns: plain data; sizes in MiB, ports as ``{"18789": "process name"}``.
     """
     release = read_os_release(Path("/etc/os-release"))
@@ -186,9 +186,12 @@ def _differs(spec: FileSpec) -> bool:
 
 
 def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
-    """Names (never values) that a bot's gateway file holds, and when the containers' copies were written."""
+    """Names (never values) that a bot's gateway file holds, and when the containers' copies were written. Whether it is
+    what is wanted, ``secrets.settled_bots`` finds.
+    """
     held = read_env(root / "secrets" / bot / "gateway.env")
-    return {"names": sorted(name for name, value in held.items() if value), "generations": generations(root, bot)}
+    names = sorted(name for name, value in held.items() if value)
+    return {"names": names, "generations": generations(root, bot), "settled": False}
 
 
 _RENDERED = (

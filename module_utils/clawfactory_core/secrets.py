@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import names
+from .allocation import describe
 from .errors import InvalidInput
 from .files import FileSpec, FilesPlan, apply_files, plan_files
 from .promotion.secret_rules import kept_key, make_fingerprints
@@ -170,6 +172,38 @@ def plan_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> Secret
         _fingerprints(directory, request.controller_uid, gateway, controller, f"{private}\n{device_key}"),
     ]
     return SecretsPlan(plan_files(specs), generated, sorted(key for key, value in gateway.items() if value), recipient)
+
+
+def settled_bots(
+    root: Path, pool: str, allocations: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]]
+) -> set[str]:
+    """Bots whose secrets the machine has exactly as wanted; reads only.
+
+    :param wanted: the fields of :class:`SecretsRequest` that the inventory decides, by bot.
+    """
+    found = set()
+    for bot in wanted.keys() & allocations.keys():
+        place = describe(root, bot, pool, allocations[bot])
+        request = SecretsRequest(
+            root=root,
+            bot=bot,
+            values=wanted[bot]["values"],
+            used=tuple(wanted[bot]["used"]),
+            gateway_uid=place["gateway_uid"],
+            controller_uid=place["controller_uid"],
+            snapshot_key=wanted[bot]["snapshot_key"],
+            snapshot_recipient=wanted[bot]["snapshot_recipient"],
+        )
+        try:
+            if not plan_secrets(request, _no_new_pair).changed:
+                found.add(bot)
+        except InvalidInput:
+            continue  # apply_secrets says why
+    return found
+
+
+def _no_new_pair() -> tuple[str, str]:
+    raise InvalidInput("a key pair is to be made")
 
 
 def apply_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> SecretsPlan:

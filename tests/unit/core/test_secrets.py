@@ -67,6 +67,57 @@ def test_rerun_changes_nothing(root):
     assert everything(root) == before
 
 
+@pytest.fixture
+def settled(root):
+    """Asks whether the machine has what is wanted of bot1, after it was written once."""
+    entry = {"slot": 0, "gateway_port": 18789, "controller_port": 8080, "host_ports": []}
+    apply_secrets(ask(root, values={"ANTHROPIC_API_KEY": KEY}, used=("ANTHROPIC_API_KEY",)), make_pair)
+    same = {"values": {"ANTHROPIC_API_KEY": KEY}, "used": ["ANTHROPIC_API_KEY"]}
+
+    def look(**changed) -> bool:
+        wanted = {**same, "snapshot_key": "machine", "snapshot_recipient": "", **changed}
+        return core.settled_bots(root, "10.213.0.0/16", {"bot1": entry}, {"bot1": wanted, "bot2": wanted}) == {"bot1"}
+
+    return look
+
+
+def test_secrets_are_settled_after_they_were_written(root, settled):
+    before = everything(root)
+    assert settled() and settled(values={})
+    assert everything(root) == before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"values": {"ANTHROPIC_API_KEY": KEY + "2"}},
+        {"values": {"MOONSHOT_API_KEY": KEY}},
+        {"values": {"CONTROLLER_TOKEN": "short"}},
+        {"values": {"lower": KEY}},
+        {"used": []},
+        {"snapshot_key": "control", "snapshot_recipient": OTHER_RECIPIENT},
+    ],
+)
+def test_secrets_that_are_wanted_otherwise_are_not_settled(settled, changed):
+    assert not settled(**changed)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "gateway.env").chmod(0o644),
+        lambda path: (path / "run/gateway.env").unlink(),
+        lambda path: (path / "run/fingerprints.json").unlink(),
+        lambda path: (path / "controller.env").write_text("no line\n"),
+        lambda path: [(path / name).unlink() for name in ("snapshot.key", "snapshot.pub")],
+        lambda path: (path.parent / "tokens.env").unlink(),
+    ],
+)
+def test_secrets_that_are_damaged_are_not_settled(root, settled, damage):
+    damage(root / "secrets/bot1")
+    assert not settled()
+
+
 def test_plan_writes_nothing(root):
     assert plan_secrets(ask(root), make_pair).changed
     assert list(root.iterdir()) == []

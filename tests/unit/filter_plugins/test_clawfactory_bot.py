@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[3]
 PLUGIN = ROOT / "filter_plugins" / "clawfactory_bot.py"
@@ -27,7 +28,7 @@ def filters():
 def test_the_filters_that_roles_use(filters):
     assert set(filters) == {
         "clawfactory_bot_plan", "clawfactory_openclaw_config", "clawfactory_require_keys",
-        "clawfactory_machine", "clawfactory_leader",
+        "clawfactory_machine", "clawfactory_leader", "clawfactory_wanted_secrets",
     }  # fmt: skip
 
 
@@ -77,10 +78,30 @@ def test_required_keys_that_are_there(filters):
     assert names == ["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]
 
 
+def run_play(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", str(folder / "hosts.yml"), str(folder / "play.yml")]
+    environment = {
+        "ANSIBLE_FILTER_PLUGINS": str(PLUGIN.parent), "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "ANSIBLE_HOME": str(folder / "home"), "HOME": str(folder), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8",
+        "ANSIBLE_NOCOLOR": "1",
+    }  # fmt: skip
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
 def test_leader_and_machine(filters):
     hosts = {name: {"inventory_hostname": name, "ansible_connection": "local"} for name in ("bot1", "bot2")}
     assert filters["clawfactory_machine"](hosts["bot2"]) == "localhost"
     assert filters["clawfactory_leader"](["bot1", "bot2"], hosts, "bot2") == "bot1"
+
+
+def test_wanted_secrets_are_the_role_s_defaults_where_the_inventory_says_nothing(filters):
+    defaults = yaml.safe_load((ROOT / "roles/secrets/defaults/main.yml").read_text())
+    wanted = filters["clawfactory_wanted_secrets"](["bot1"], {"bot1": {}})["bot1"]
+    assert wanted.pop("used") == []
+    assert {f"secrets_{name}": value for name, value in wanted.items()} == {
+        "secrets_values": defaults.pop("secrets_env"),
+        **defaults,
+    }
 
 
 def test_ansible_finds_and_runs_them(tmp_path):
@@ -100,15 +121,7 @@ def test_ansible_finds_and_runs_them(tmp_path):
         " 'config': hostvars[inventory_hostname] | clawfactory_openclaw_config(inventory_hostname, port=18789,"
         " proxy_address='10.0.0.4', egress_address='10.0.0.2')} | to_json }}\"\n"
     )
-    command = [
-        sys.executable, "-m", "ansible", "playbook", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml"),
-    ]  # fmt: skip
-    environment = {
-        "ANSIBLE_FILTER_PLUGINS": str(PLUGIN.parent), "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-        "ANSIBLE_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8",
-        "ANSIBLE_NOCOLOR": "1",
-    }  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = run_play(tmp_path)
     result = json.loads((tmp_path / "bot1.json").read_text())
     assert result["plan"]["default_model"] == "moonshot/kimi-k2.7-code"
     assert result["plan"]["host_ports"] == [11434]
@@ -119,3 +132,27 @@ def test_ansible_finds_and_runs_them(tmp_path):
         done.stdout.split() + done.stderr.split()
     )
     assert not (tmp_path / "bot2.json").exists()
+
+
+def test_bot_with_unusable_secrets_does_not_keep_the_others_from_being_asked_about(tmp_path):
+    hosts = {
+        "bot1": {"key": "sk-1", "secrets_env": {"OPENAI_API_KEY": "{{ key }}"}, "bot_providers": ["openai"]},
+        "undefined-value": {"secrets_env": {"OPENAI_API_KEY": "{{ nowhere }}"}},
+        "undefined": {"secrets_env": "{{ nowhere }}"},
+        "undefined-place": {"secrets_snapshot_key": "{{ nowhere }}"},
+        "undefined-provider": {"bot_providers": "{{ nowhere }}"},
+        "number": {"secrets_env": {"OPENAI_API_KEY": 5}},
+        "text": {"secrets_env": "OPENAI_API_KEY"},
+        "list": {"secrets_env": ["OPENAI_API_KEY"]},
+        "stranger": {"bot_providers": ["antropic"]},
+        "last": {},
+    }
+    (tmp_path / "hosts.yml").write_text(json.dumps({"bots": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}))
+    asked = "{{ groups.bots | clawfactory_wanted_secrets(hostvars) | to_json }}"
+    task = {"ansible.builtin.copy": {"dest": f"{tmp_path}/found.json", "content": asked}}
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "bot1", "gather_facts": False, "tasks": [task]}]))
+    done = run_play(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found) == ["bot1", "last"]
+    assert found["bot1"]["values"] == {"OPENAI_API_KEY": "sk-1"} and found["bot1"]["used"] == ["OPENAI_API_KEY"]

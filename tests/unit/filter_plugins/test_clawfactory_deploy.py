@@ -125,6 +125,15 @@ def test_two_bots_of_one_run_with_one_port_are_refused():
         place("bot2", ["bot1", "bot2"], bot1={"gateway_port": 5000}, bot2={"gateway_port": 5000})
 
 
+@pytest.mark.parametrize("unusable", [{"gateway_port": 5000}, {"gateway_port": "many"}])
+def test_place_of_a_bot_does_not_hang_on_one_that_is_refused(unusable):
+    machine = {"allocations": {"bot1": {"slot": 0, "gateway_port": 5000, "controller_port": 8080, "host_ports": []}}}
+    found = place("bot3", ["bot2", "bot3"], machine, bot2=unusable)
+    assert found["description"]["slot"] == 1
+    with pytest.raises(AnsibleFilterError, match="gateway_port"):
+        place("bot2", ["bot2", "bot3"], machine, bot2=unusable)
+
+
 def test_bot_of_another_machine_is_refused():
     with pytest.raises(AnsibleFilterError, match="bot9 is not among"):
         place("bot9", ["bot1"])

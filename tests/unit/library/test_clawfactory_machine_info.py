@@ -4,8 +4,14 @@ import pytest
 
 from clawfactory_core import machine
 from clawfactory_core.allocation import AllocationRequest, record_allocation
+from clawfactory_core.secrets import SecretsRequest, apply_secrets
 
 MODULE = "clawfactory_machine_info"
+KEY = "sk-0123456789abcdef"
+
+
+def make_pair() -> tuple[str, str]:
+    return "AGE-SECRET-KEY-1MADEUPFORTHETEST", "age1" + "q" * 58
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +53,28 @@ def test_damaged_allocations_fail_with_their_path(run_module, tmp_path):
     (tmp_path / "allocations.json").write_text("{")
     result = run_module(MODULE, root=str(tmp_path))
     assert result["failed"] and str(tmp_path / "allocations.json") in result["msg"]
+
+
+@pytest.mark.parametrize("key", [KEY, "srv"])
+def test_secrets_are_compared_and_shown_nowhere(run_module, tmp_path, ownership, system_log, key):
+    entry = record_allocation(AllocationRequest(tmp_path, "bot1", "10.213.0.0/16")).description
+    users = {name: entry[name] for name in ("gateway_uid", "controller_uid")}
+    apply_secrets(SecretsRequest(tmp_path, "bot1", {"OPENAI_API_KEY": key}, ("OPENAI_API_KEY",), **users), make_pair)
+
+    def look(value: str) -> dict:
+        wanted = {"values": {"OPENAI_API_KEY": value}, "used": ["OPENAI_API_KEY"]}
+        wanted |= {"snapshot_key": "machine", "snapshot_recipient": ""}
+        return run_module(MODULE, root=str(tmp_path), secrets={"bot1": wanted, "unknown": wanted}, commands=["srv"])
+
+    same, other = look(key), look(KEY + "2")
+    assert same["machine"]["secrets"]["bot1"]["settled"] is True
+    assert other["machine"]["secrets"]["bot1"]["settled"] is False
+    assert KEY not in same["text"] + other["text"] + "".join(system_log)
+    # A value that is also part of something else does not cut it out of the facts.
+    assert same["machine"]["missing_commands"][:1] == ["srv"]
+
+
+def test_failing_look_shows_no_secret(run_module, tmp_path, system_log):
+    wanted = {"values": {"OPENAI_API_KEY": KEY}, "used": [], "snapshot_key": "machine", "snapshot_recipient": ""}
+    result = run_module(MODULE, root=str(tmp_path), minimum_memory_mb=10**9, secrets={"bot1": wanted})
+    assert result["failed"] and KEY not in result["text"] + "".join(system_log)

@@ -45,7 +45,7 @@ def render(name: str, **changed: Any) -> Any:
         "clawfactory_source_dir": str(REPOSITORY),
         "host_images_wanted": {"clawfactory-controller": {"reference": "clawfactory-controller:abc"}},
         "host_bot": describe(Path("/srv/clawfactory"), "bot1", "10.213.0.0/16", entry),
-        "secrets_result": {"generations": {"gateway": "1", "controller": "2", "fingerprints": "3"}},
+        "secrets_generations": {"gateway": "1", "controller": "2", "fingerprints": "3"},
         "promotion_branch": "main",
         "promotion_remote_url": "",
         "promotion_remote_user": "x-access-token",

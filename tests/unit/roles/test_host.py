@@ -26,7 +26,7 @@ def test_every_unit_is_rendered_from_its_template_and_written():
     written = {file["path"] for task in tasks for file in task.get("clawfactory_files", {}).get("files", [])}
     for unit, text in VARIABLES["__host_unit_texts"].items():
         assert (ROLE / "templates" / f"{unit}.j2").is_file()
-        assert f"'{unit}.j2'" in text
+        assert f"/templates/{unit}.j2'" in text
         assert f"/etc/systemd/system/{unit}" in written
     assert {path.name.removesuffix(".j2") for path in (ROLE / "templates").glob("*.service.j2")} == set(
         VARIABLES["__host_unit_texts"]
