@@ -16,6 +16,7 @@ from starlette.templating import Jinja2Templates
 
 import clawfactory_core
 
+from . import formats
 from .config import Settings
 from .dependencies import Services, verify_origin
 from .exception_handlers import add_exception_handlers
@@ -25,6 +26,7 @@ from .middleware.forwarded import ForwardedHeadersMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
 from .openapi import describe
 from .routers import (
+    actions,
     audit,
     devices,
     gateway,
@@ -120,7 +122,8 @@ def create_app(
     add_exception_handlers(app)
     app.include_router(health.router)
     app.include_router(webhook.router)  # no browser's doing: the signature says where it comes from
-    for module in (status, session, pages, promotion, snapshots, jobs, audit, devices, gateway, gateway_config):
+    modules = (status, session, pages, actions, promotion, snapshots, jobs, audit, devices, gateway, gateway_config)
+    for module in modules:
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
     describe(app, schemes=("bearer", "session"))
@@ -184,6 +187,8 @@ def _make_services(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    filters = {"size": formats.size, "span": formats.span, "moment": formats.moment, "age": formats.age}
+    environment.filters |= {**filters, "short": formats.short}
     return Services(
         settings=settings,
         sessions=SessionService(

@@ -46,7 +46,8 @@ async def verify_snapshot(body: VerifyRequest, jobs: JobsDep) -> Job:
 async def restore_snapshot(body: SnapshotNamed, jobs: JobsDep, status: StatusServiceDep) -> Job:
     """Replace the bot's state by that of a snapshot; the bot is stopped meanwhile.
 
-    A snapshot of what is replaced is made first. 409 where the key is not on the machine; the text names the playbook to run where it is.
+    A snapshot of what is replaced is made first. 409 where the key is not on the machine; the text names the playbook
+    to run where it is.
     """
     status.forget()
     return await _ask(jobs, "snapshot_restore", snapshot=body.name)

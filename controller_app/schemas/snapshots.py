@@ -45,7 +45,7 @@ class VerifyRequest(SnapshotNamed):
     """Verifies a snapshot and all that it builds upon."""
 
     #: Decrypt and check everything in it, not the archive's digest alone; needs the private key on the machine.
-    content: bool = False
+    content: bool = Field(default=False, examples=[True])
 
 
 class RenameRequest(SnapshotNamed):

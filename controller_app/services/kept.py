@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -35,7 +36,7 @@ class Kept(Generic[T]):
         self._fresh = fresh
         self._stale = stale
         self._clock = clock
-        self._task: asyncio.Task[T] | None = None
+        self._task: asyncio.Task[T | CoreError] | None = None
         self._found: tuple[float, T | CoreError] | None = None
 
     async def get(self) -> T:
@@ -43,15 +44,17 @@ class Kept(Generic[T]):
 
         :raises CoreError: it could not be found.
         """
-        age = self._clock() - self._found[0] if self._found else float("inf")
+        known = self._found
+        age = self._clock() - known[0] if known else math.inf
         if age > self._fresh and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._renew())
-        if age > self._stale and self._task is not None:
+        if known is not None and age <= self._stale:
+            found = known[1]
+        elif self._task is not None:
             # Who asked may leave; the others go on waiting.
-            return await asyncio.shield(self._task)
-        if self._found is None:
+            found = await asyncio.shield(self._task)
+        else:
             raise RuntimeError("nothing was found, and nobody looks for it")
-        found = self._found[1]
         if isinstance(found, CoreError):
             raise found
         return found
@@ -61,11 +64,12 @@ class Kept(Generic[T]):
         self._found = None
         self._task = None
 
-    async def _renew(self) -> T:
+    async def _renew(self) -> T | CoreError:
+        found: T | CoreError
         try:
             found = await self._find()
         except CoreError as error:
-            self._found = (self._clock(), error)
-            raise
-        self._found = (self._clock(), found)
+            found = error
+        if self._task is asyncio.current_task():  # else it was begun before what was done since
+            self._found = (self._clock(), found)
         return found

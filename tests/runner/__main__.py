@@ -23,6 +23,7 @@ STAGES: dict[str, Callable[[Path], list[Result]]] = {
     "engine": stages.engine,
     "lint": lambda _reports: lint.run(),
     "unit": stages.unit,
+    "browser": stages.browser,
     "broker": stages.broker,
     "e2e": stages.e2e,
     "images": stages.images,
@@ -33,7 +34,7 @@ STAGES: dict[str, Callable[[Path], list[Result]]] = {
 PHASES = (
     (("engine",),),
     (("broker",), ("lint",)),
-    (("e2e",), ("molecule", "images"), ("unit",)),
+    (("e2e",), ("molecule", "images"), ("unit", "browser")),
 )
 FAST = ("lint", "unit")
 NEED_ENGINE = ("broker", "e2e", "images", "molecule")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clawfactory_core.jobs.protocol import KINDS, REQUEST_BYTES, Refusal, encode, parse_request
+from clawfactory_core.jobs.protocol import KINDS, REQUEST_BYTES, Refusal, Request, encode, parse_request
 
 #: A bot to which nothing has happened yet.
 PROMOTION: dict[str, Any] = {
@@ -48,6 +48,8 @@ class JobsServer:
             "audit_verify": {"audit": {"lines": 0, "problems": []}},
             "follow": self._follow,
         }
+        #: Replaces the reader of requests, for one that this version of the protocol does not know yet.
+        self.parse: Callable[[bytes], Request] = parse_request
         server = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -83,7 +85,7 @@ class JobsServer:
 
     def _answer(self, line: bytes) -> bytes:
         try:
-            request = parse_request(line)
+            request = self.parse(line)
         except Refusal as refusal:
             return encode(refusal.to_dict())
         fields = dict(request.fields)

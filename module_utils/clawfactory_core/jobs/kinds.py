@@ -20,6 +20,9 @@ from .snapshot_kinds import ON_SNAPSHOTS, SNAPSHOT_WORK, check_snapshot_request
 from .work import Report, Work
 
 _HOUR = 3600.0
+_DAY = 86400.0
+#: Snapshots of a bot that may be deleted in a day.
+MAX_DELETIONS = 20
 _PATIENCE = 10.0  # seconds
 _MAX_DETAIL = 4000
 _MAX_WARNINGS = 100
@@ -43,6 +46,8 @@ def check_request(root: Path, bot: str, request: Request, jobs: Iterable[JobReco
         _check_snapshot(root, bot, request, jobs)
     elif request.op in ON_SNAPSHOTS:
         check_snapshot_request(root, bot, request)
+        if request.op == "snapshot_delete":
+            _check_deletions(bot, jobs)
     elif not (root / "promotion" / bot / "settings.json").is_file():
         raise Refusal(
             409, "Not set up", f"{bot} has no settings for promotions; run: ansible-playbook site.yml -l {bot}"
@@ -74,6 +79,14 @@ def _check_snapshot(root: Path, bot: str, request: Request, jobs: Iterable[JobRe
     if len(recent) >= allowed:
         wait = max(1, round((_HOUR - max(recent, default=0.0)) / 60))
         raise Refusal(429, "Too many", f"{bot} asks for at most {allowed} snapshots in an hour; ask in {wait} minutes")
+
+
+def _check_deletions(bot: str, jobs: Iterable[JobRecord]) -> None:
+    # Whoever takes the controller over must not be able to delete in one go what the bot would be restored from.
+    recent = [job for job in jobs if job.kind == "snapshot_delete" and abs(_age(job)) < _DAY]
+    if len(recent) >= MAX_DELETIONS:
+        detail = f"{MAX_DELETIONS} snapshots of {bot} were deleted from here within a day; the retention deletes more"
+        raise Refusal(429, "Too many", detail)
 
 
 def _age(job: JobRecord) -> float:

@@ -107,7 +107,7 @@ An entry of ``snapshots`` (newest last)::
     check    {"problems": [{"path": "…", "message": "…", "line": 3, "column": 5}]}
 
 Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new.
-Of ``egress`` and ``audit`` the newest come first; the second ``audit`` is what ``audit_verify`` says: no problem is a
+Of ``egress`` and ``audit`` the newest come first; the second ``audit`` is what ``audit_verify`` says, no problem being a
 whole chain.
 
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
@@ -120,8 +120,8 @@ answer has ``status``:
 
 - 400 not a request; 403 not the bot's controller; 404 no such job; 408 the request did not arrive in time;
 - 409 refused as things are (a delivery seen before, snapshots that nobody set up); 413 the line is too long;
-- 423 the bot is locked (``detail`` says how to unlock); 429 too many: of the agent's snapshots in an hour, or jobs
-  that wait;
+- 423 the bot is locked (``detail`` says how to unlock); 429 too many: of the agent's snapshots in an hour, of
+  deletions in a day, or jobs that wait;
 - 500 the service failed, its log says how; 503 too many connections, or it is ending.
 """
 

@@ -71,7 +71,7 @@ async def test_download_is_the_ciphertext(operator, archives, name):
 @pytest.mark.parametrize(
     "name",
     [
-        "latest", f"{NAME}.full.json", "..%2f..%2fetc%2fpasswd", "..", f"{FILE}%00", f"{FILE}%0a", "x" * 300,
+        "latest", f"{NAME}.full.json", "..%2f..%2fetc%2fpasswd", f"{FILE}%00", f"{FILE}%0a", "x" * 300,
         "absent--2026-11-22T10-00-00Z", "%2e%2e",
     ],
 )  # fmt: skip

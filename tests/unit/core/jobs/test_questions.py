@@ -9,6 +9,7 @@ from clawfactory_core import audit as audit_log
 from clawfactory_core.jobs import kinds, questions
 from clawfactory_core.jobs.kinds import check_request, do_work
 from clawfactory_core.jobs.protocol import ANSWER_BYTES, QUESTIONS, Refusal, Request
+from clawfactory_core.jobs.records import JobRecord, now
 from clawfactory_core.jobs.work import Work
 from tests.unit.core.promotion.promotion_machine import BOT, same_user
 from tests.unit.core.snapshots.live_machine import LiveMachine
@@ -160,3 +161,13 @@ def test_jobs_on_snapshots_do_what_they_say(machine):
     with pytest.raises(Refusal) as caught:
         ask(machine.root, "snapshot_verify", snapshot=second, how="digest")
     assert (caught.value.status, caught.value.title) == (422, "Does not pass")
+
+
+def test_deletions_in_a_day_are_bounded(machine):
+    request = Request("snapshot_delete", {"actor": "operator", "snapshot": "a--2026-11-22T10-00-00Z"})
+    job = JobRecord("0" * 24, "snapshot_delete", "operator", "dashboard", now())
+    old = JobRecord("0" * 24, "snapshot_delete", "operator", "dashboard", "2020-01-01T00:00:00.000000Z")
+    check_request(machine.root, BOT, request, [job] * 19 + [old] * 50)
+    with pytest.raises(Refusal) as caught:
+        check_request(machine.root, BOT, request, [job] * 20)
+    assert caught.value.status == 429
