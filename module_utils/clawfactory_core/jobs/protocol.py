@@ -107,7 +107,7 @@ An entry of ``snapshots`` (newest last)::
     check    {"problems": [{"path": "…", "message": "…", "line": 3, "column": 5}]}
 
 Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new.
-Of ``egress`` and ``audit`` the newest come first; the second ``audit`` is what ``audit_verify`` says, no problem being a
+Of ``egress`` and ``audit`` the newest come first; the second ``audit`` is of ``audit_verify``, no problem being a
 whole chain.
 
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
