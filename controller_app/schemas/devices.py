@@ -114,7 +114,7 @@ class DeviceDecision(BaseModel):
     )
 
     #: Of the pending device.
-    request: Id
+    request: Annotated[Id, Field(examples=["75ff32ac-fb97-4a62-8868-804bf07bcac6"])]
 
 
 class PairingRequest(_Seen):
@@ -165,11 +165,11 @@ class PairingApproval(BaseModel):
         },
     )
 
-    channel: Channel
-    account: Account
-    request: Id
+    channel: Annotated[Channel, Field(examples=["telegram"])]
+    account: Annotated[Account, Field(examples=["default"])]
+    request: Annotated[Id, Field(examples=["b3b4ab1b1f0d4c7f"])]
     #: Whether the sender is told in the chat.
-    notify: bool = False
+    notify: Annotated[bool, Field(examples=[True])] = False
 
 
 class Decided(BaseModel):

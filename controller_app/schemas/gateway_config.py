@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _TEXT = "{\n  // Yours.\n  logging: {level: 'debug'},\n}\n"
@@ -51,7 +51,11 @@ class ConfigText(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"text": _TEXT}})
 
     #: In JSON5, at most 65,536 bytes; comments are kept.
-    text: Annotated[str, StringConstraints(max_length=65536, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
+    text: Annotated[
+        str,
+        StringConstraints(max_length=65536, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"),
+        Field(examples=[_TEXT]),
+    ]
 
 
 class ConfigProblem(BaseModel):

@@ -39,10 +39,18 @@ class BrokerSocket:
         self.answers[f"POST /exec/{EXEC}/start"] = head + output
         self.answers[f"GET /exec/{EXEC}/json"] = reply(200, {"ExitCode": code, "Running": False})
 
-    def log(self, raw: bytes) -> None:
-        """Have a log of the gateway."""
+    def log(self, raw: bytes, part: str = "gateway") -> None:
+        """Have a log of a part."""
         head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
-        self.answers["GET /containers/clawfactory-bot1-gateway/logs"] = head + raw
+        self.answers[f"GET /containers/clawfactory-bot1-{part}/logs"] = head + raw
+
+    def work(self) -> None:
+        """Do all of it, as the real one does when all is well."""
+        self.answers["POST /containers/clawfactory-bot1-gateway/restart"] = reply(204)
+        for part in ("gateway", "proxy", "egress", "broker"):
+            self.log(piece(f"2026-11-22T10:00:00Z {part} ready\n".encode()), part)
+        finding = {"checkId": "gateway.auth_no_rate_limit", "severity": "warn", "title": "No rate limit"}
+        self.command(piece(json.dumps({"ts": 1795893640140, "findings": [finding]}).encode()))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
