@@ -159,13 +159,6 @@ class TestConfiguration:
         assert call(bot, operator, "GET", "/gateway/config").json()["text"] == before["text"]
         assert is_ready(bot)
 
-    def test_back_to_the_one_before(self, bot: Bot, operator: dict[str, str]) -> None:
-        found = call(bot, operator, "GET", "/gateway/config")
-        known = call(bot, operator, "GET", "/gateway/config/known-good").json()
-        answer = call(bot, operator, "POST", "/gateway/config/revert", **{"if-match": found.headers["etag"]})
-        assert self.ended(bot, operator, answer.json()["id"])["state"] == "done"
-        assert call(bot, operator, "GET", "/gateway/config").json()["text"] == known["text"]
-
     def test_schema_is_the_running_openclaws(self, bot: Bot, operator: dict[str, str]) -> None:
         answer = wait_for(
             "a schema",
