@@ -130,6 +130,8 @@ def save(
         _current(bot, change.base)  # a run of site.yml may have come meanwhile
         running = control.running()
         _begin(bot, fields)
+        known = directory_of(bot) / KNOWN_GOOD / OPERATOR
+        older = known.read_bytes() if known.is_file() else None
         keep_known_good(directory_of(bot))
         _install(bot, wanted)
         if running:
@@ -138,6 +140,8 @@ def save(
             if reason:
                 say(Progress("putting back"))
                 _put_back(bot, control, current, {**fields, "reason": reason})
+                if older is not None:  # else going back would lead to where we are
+                    write_atomic(known, older, mode=0o640, owner=0, group=0)
                 raise PutBack(f"the gateway did not get ready with it and has the configuration of before: {reason}")
         _end(bot)
         audit(bot, "config.saved", {**fields, "reverted": change.text is None})

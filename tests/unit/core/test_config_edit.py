@@ -206,6 +206,12 @@ class TestPutBack:
         assert event["event"] == "config.put_back" and SECRET not in json.dumps(event)
         assert not (machine.bot.directory / "config-change.json").exists()
 
+    def test_the_way_back_stays_the_one_of_before(self, machine):
+        change(machine)
+        with pytest.raises(PutBack):
+            change(machine, "{ // break\n}")
+        assert text_of(machine) == NEW and describe(machine.bot)["known_good"]["text"] == OLD
+
     def test_an_engine_that_refuses(self, machine):
         machine.gateway.fails = {"restart"}
         with pytest.raises(PutBack, match="refused to restart"):
