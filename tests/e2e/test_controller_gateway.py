@@ -139,13 +139,13 @@ class TestConfiguration:
         self, bot: Bot, operator: dict[str, str]
     ) -> None:
         before = call(bot, operator, "GET", "/gateway/config")
-        text = "{\n  // by the e2e tests\n  ui: {assistant: {name: 'Edited'}},\n}\n"
+        text = "{\n  // by the e2e tests\n  logging: {level: 'debug'},\n}\n"
         job = self.save(bot, operator, text)
         assert job["state"] == "done", job
         after = call(bot, operator, "GET", "/gateway/config").json()
         assert (after["text"], after["known_good"]) == (text, before.json()["digest"])
-        shown = bot.run("openclaw", "config", "get", "ui.assistant.name", timeout=90)
-        assert "Edited" in shown.stdout, shown
+        shown = bot.run("openclaw", "config", "get", "logging.level", timeout=90)
+        assert "debug" in shown.stdout, shown
         assert any("config.saved" in line for line in (bot.root / "audit" / f"{bot.name}.jsonl").open())
         # Who loaded before that does not overwrite it.
         late = call(bot, operator, "POST", "/gateway/config", {"text": "{}"}, **{"if-match": before.headers["etag"]})
