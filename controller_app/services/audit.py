@@ -1,4 +1,4 @@
-"""What the controller refused: in full in its log, and as a code in the machine's log of decisions.
+"""What the controller refused, in full in its log and as a code in the machine's; and what it told the gateway.
 
 The engine keeps the log, one JSON line each; the bot reaches neither. What is done is in the machine's own audit log:
 the machine does it, and writes it down.
@@ -42,9 +42,7 @@ class Refusals:
         :param reason: why, for the operator.
         :param fields: what was asked for, of any content; no secrets. Long values are cut.
         """
-        shown = {name: str(value)[:_LONGEST] for name, value in (fields or {}).items()}
-        # ensure_ascii: no value can end the line or colour a terminal.
-        _logger.warning("%s", json.dumps({"event": f"{event}.refused", "reason": reason[:_LONGEST], **shown}))
+        _write(logging.WARNING, f"{event}.refused", {"reason": reason[:_LONGEST], **_shown(fields)})
         self._waiting[event, code] += 1
         self._wanted.set()
 
@@ -71,3 +69,21 @@ class Refusals:
                 _logger.error("the machine was not told of %d refusals: %s", count, refusal)
                 return False
         return True
+
+
+def record_decision(event: str, fields: Mapping[str, object] | None = None) -> None:
+    """Write one line about what the operator decided and the gateway keeps.
+
+    :param event: what was done, for example ``device.approved``.
+    :param fields: about what.
+    """
+    _write(logging.INFO, event, {"actor": "operator", **_shown(fields)})
+
+
+def _shown(fields: Mapping[str, object] | None) -> dict[str, str]:
+    return {name: str(value)[:_LONGEST] for name, value in (fields or {}).items()}
+
+
+def _write(level: int, event: str, fields: Mapping[str, str]) -> None:
+    # ensure_ascii: no value can end the line or colour a terminal.
+    _logger.log(level, "%s", json.dumps({"event": event, **fields}))

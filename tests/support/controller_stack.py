@@ -5,6 +5,7 @@ The stand-in does what it is told as far as a page shows it: a promotion moves o
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -23,7 +24,10 @@ from controller_app.agent import create_agent_app
 from controller_app.config import Secrets, Settings
 from controller_app.dependencies import get_app_services, require_operator
 from controller_app.main import create_app
+from controller_app.services.device import read_device
+from tests.support.broker_socket import BrokerSocket
 from tests.support.controller import SECRETS, FakeGateway
+from tests.support.gateway_server import GatewayServer, device_directory
 from tests.support.git_repositories import Repositories, commit, git, make_repositories
 from tests.support.jobs_server import PROMOTION, Answer, JobsServer
 
@@ -43,6 +47,8 @@ class ControllerStack:
     jobs: JobsServer
     gateway: FakeGateway
     repositories: Repositories
+    rpc: GatewayServer
+    broker: BrokerSocket
     token: str = SECRETS["CONTROLLER_TOKEN"]
 
 
@@ -70,11 +76,11 @@ def controller_stack(directory: Path, *, with_lock: bool = False) -> Iterator[Co
     (approved / "refs" / "heads" / "main").write_text(f"{repositories.main}\n")
     (directory / "snapshots").mkdir()
     (directory / "snapshots" / f"{NEWEST}.full.tar.zst.age").write_bytes(b"age-encryption.org/v1\n" + bytes(5000))
-    with JobsServer(directory / "jobs.sock") as jobs:
+    with JobsServer(directory / "jobs.sock") as jobs, _gateway_and_broker(directory) as (rpc, broker):
         settings = Settings(
             secrets=Secrets.model_validate(SECRETS),
             bot="bot1",
-            gateway_url="http://gateway.test:18789",
+            gateway_url=rpc.url,
             approved_dir=approved.parent,
             socket=directory / "controller.sock",
             agent_address="127.0.0.1:8090",
@@ -83,6 +89,8 @@ def controller_stack(directory: Path, *, with_lock: bool = False) -> Iterator[Co
             snapshots_dir=directory / "snapshots",
             jobs_socket=jobs.path,
             fingerprints_file=directory / "fingerprints.json",
+            device_dir=directory / "device",
+            broker_socket=broker.path,
             version="sha256-4d1f0a9c",
         )
         (directory / "promotion").mkdir()
@@ -90,11 +98,32 @@ def controller_stack(directory: Path, *, with_lock: bool = False) -> Iterator[Co
         gateway = FakeGateway()
         app = create_app(settings, gateway_transport=gateway)
         agent = create_agent_app(settings, get_app_services(app))
-        stack = ControllerStack(settings, app, agent, jobs, gateway, repositories)
+        stack = ControllerStack(settings, app, agent, jobs, gateway, repositories, rpc, broker)
         _fill(stack)
         if with_lock:
             _add_lock(stack)
         yield stack
+
+
+@contextlib.contextmanager
+def _gateway_and_broker(directory: Path) -> Iterator[tuple[GatewayServer, BrokerSocket]]:
+    """OpenClaw's WebSocket, which knows the controller, and the broker, in a thread of their own."""
+    rpc, broker = GatewayServer(), BrokerSocket(directory / "broker.sock")
+    rpc.paired.add(read_device(device_directory(directory)).id)
+    broker.work()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        for start in (rpc.start(), broker.start()):
+            asyncio.run_coroutine_threadsafe(start, loop).result(10)
+        yield rpc, broker
+        for stop in (rpc.stop(), broker.stop()):
+            asyncio.run_coroutine_threadsafe(stop, loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 def _add_lock(stack: ControllerStack) -> None:
@@ -137,6 +166,10 @@ def _fill(stack: ControllerStack) -> None:
         "commit": main, "changed": True, "files": {"MEMORY.md": 5120, "memory/2026-11-21.md": 900},
         "left_out": {"memory/keys.md": "it holds what looks like a secret"}, "indexes": {"main.sqlite": 3 << 20},
         "remote": False}}  # fmt: skip
+    jobs.answers["config_info"] = {
+        "config": {"text": "{\n  // Yours.\n}\n", "digest": "5d" * 32, "managed": "{}", "known_good": None}
+    }
+    jobs.answers["config_check"] = {"check": {"problems": []}}
     jobs.answers["follow"] = lambda fields: _follow(jobs, fields)
 
 
@@ -209,6 +242,7 @@ def serving(app: FastAPI) -> Iterator[str]:
     """Serve an application on a free port of 127.0.0.1; its address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()  # at once: whoever comes before the server is up waits for it
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -30,7 +30,7 @@ from .work import Work
 #: Seconds that work of a kind may take at most; a promotion waits for a snapshot and twice for its gateway.
 LIMITS = {
     "snapshot": 43200.0, "promotion": 50400.0, "rollback": 50400.0, "resume": 3600.0, "memory_backup": 3600.0,
-    "snapshot_verify": 43200.0, "snapshot_restore": 86400.0,
+    "snapshot_verify": 43200.0, "snapshot_restore": 86400.0, "config": 3600.0, "config_revert": 3600.0,
 }  # fmt: skip
 _LIMIT = 120.0
 _LINE_BYTES = 4 << 20

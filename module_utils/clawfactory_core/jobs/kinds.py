@@ -12,6 +12,7 @@ from ..errors import Conflict, CoreError, InvalidInput
 from ..snapshots.chains import list_snapshots
 from ..snapshots.records import SnapshotRecord
 from ..snapshots.settings import bot_directories, read_settings
+from .config_kinds import CONFIG_WORK, settle_config
 from .protocol import KINDS, Refusal, Request
 from .questions import audit_page, audit_verification, egress_info, memory_info
 from .records import JobRecord
@@ -199,7 +200,10 @@ def _resume(work: Work, report: Report) -> dict[str, Any]:
     from ..promotion.apply import resume
 
     # What died may hold the lock for another moment.
-    return {"outcome": resume(work.root, work.bot, wait_seconds=_PATIENCE)}
+    outcome = resume(work.root, work.bot, wait_seconds=_PATIENCE)
+    if settle_config(work.root, work.bot, _PATIENCE):
+        outcome = "undone"
+    return {"outcome": outcome}
 
 
 def _promotion_info(work: Work, report: Report) -> dict[str, Any]:
@@ -222,6 +226,7 @@ WORK: dict[str, Callable[[Work, Report], dict[str, Any]]] = {
     "audit": audit_page,
     "audit_verify": audit_verification,
     **SNAPSHOT_WORK,
+    **CONFIG_WORK,
 }
 #: Not resume: a lock that is thrown in the middle of a promotion leaves something to be undone.
 _CHANGES = frozenset(KINDS)

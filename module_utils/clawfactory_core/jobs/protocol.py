@@ -4,7 +4,7 @@ The service listens on ``<root>/run/<bot>/jobs/jobs.sock`` (in the controller's 
 one socket for each bot: which bot is meant is known by the socket, never by what is said. Only root and the bot's
 controller may connect.
 
-One connection carries one request: a JSON object in UTF-8 on one line of at most 65,536 bytes, its ``\\n`` included,
+One connection carries one request: a JSON object in UTF-8 on one line of at most 262,144 bytes, its ``\\n`` included,
 which has to arrive within 5 seconds. The answer is one JSON object on one line of at most 4 MiB; then the service
 closes. A field that is not named here, a field twice, or a value of another type is refused. A field marked ``?`` may
 be left out; it must not be null.
@@ -22,6 +22,8 @@ be left out; it must not be null.
 ``snapshot_restore``     ``actor``, ``snapshot``                                        ``{"job": JOB}``
 ``snapshot_rename``      ``actor``, ``snapshot``, ``new_label``                         ``{"job": JOB}``
 ``snapshot_delete``      ``actor``, ``snapshot``                                        ``{"job": JOB}``
+``config``               ``actor``, ``text``, ``base``                                  ``{"job": JOB}``
+``config_revert``        ``actor``, ``base``                                            ``{"job": JOB}``
 ``job``                  ``id``                                                         ``{"job": JOB}``
 ``jobs``                                                                                ``{"jobs": [JOB, …]}``
 ``follow``               ``id``                                                         lines, see below
@@ -30,6 +32,8 @@ be left out; it must not be null.
 ``machine_info``                                                                        ``{"machine": {…}}``
 ``memory_info``                                                                         ``{"memory": {…}}``
 ``egress_info``                                                                         ``{"egress": {…}}``
+``config_info``                                                                         ``{"config": {…}}``
+``config_check``         ``text`` ?                                                     ``{"check": {…}}``
 ``audit``                ``event`` ?, ``before`` ?                                      ``{"audit": {…}}``
 ``audit_verify``                                                                        ``{"audit": {…}}``
 ``refused``              ``what``, ``code``, ``count``                                  ``{"written": true}``
@@ -54,9 +58,12 @@ Fields, all of them strings:
   to end before, 1 to 12 digits.
 - ``what``, ``code``: what the controller refused and why, one of :data:`REFUSALS`; ``count``: how often since it was
   last said, 1 to 999999. Nothing of what was refused is told: it is a stranger's text.
+- ``text``: of the operator's configuration, at most 65,536 bytes in UTF-8, no control characters but tabs and ends of
+  lines; ``base``: digest (SHA-256, 64 lower-case hexadecimal digits) of the text that it was made from. No answer and
+  no job that is over has ``text`` among its options.
 - ``id``: of a job, 24 lower-case hexadecimal digits; ids of later jobs sort after those of earlier ones.
 
-The first nine ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
+The first eleven ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
 after another, at most 8 wait. ``jobs`` names the latest 50, newest first. JOB::
 
     {"id": "0193…", "kind": "promotion", "actor": "octocat", "source": "webhook",
@@ -82,6 +89,10 @@ are 0 while unknown, ``rate`` is bytes a second. ``result`` is there when ``stat
   bot did not get ready with it is a failed job with status 422, and the bot has its old state back.
 - ``snapshot_rename``: ``{"snapshot": "…", "label": "…"}``; ``snapshot_delete``: ``{"snapshot": "…"}``.
 
+- ``config``, ``config_revert``: ``{"result": "saved" | "unchanged", "from": DIGEST, "to": DIGEST, "restarted": true}``;
+  status 412 when ``base`` is not what is there, 422 when it is refused, or was put back because the gateway did not get
+  ready with it.
+
 An entry of ``snapshots`` (newest last)::
 
     {"id": "…", "time": TIME, "kind": "full" | "inc" | "legacy", "size": 123, "label": "…", "parent": "…" | null,
@@ -95,9 +106,11 @@ An entry of ``snapshots`` (newest last)::
     egress   {"lines": 400, "denied": [{"time": TIME, "from": "…", "host": "…", "port": "…", "count": 3}]}
     audit    {"entries": [{"number": 7, "time": "…", "event": "…", "fields": {…}}], "total": 7, "more": false}
     audit    {"lines": 7, "problems": ["…"]}
+    config   {"text": "…", "digest": DIGEST, "managed": "…", "known_good": null | {"text": "…", "digest": DIGEST}}
+    check    {"problems": [{"path": "…", "message": "…", "line": 3, "column": 5}]}
 
 Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new.
-Of ``egress`` and ``audit`` the newest come first; the last is what ``audit_verify`` answers, no problem being a
+Of ``egress`` and ``audit`` the newest come first; the second ``audit`` is of ``audit_verify``, no problem being a
 whole chain.
 
 What was ``refused`` is put into the bot's log of decisions, ``<root>/audit/<bot>.jsonl``; ``written`` is false where
@@ -129,7 +142,9 @@ from typing import Any
 from ..errors import CoreError
 
 SOCKET_NAME = "jobs.sock"
-REQUEST_BYTES = 65536
+REQUEST_BYTES = 262144
+#: Of a text of the configuration; JSON may need three bytes for each.
+TEXT_BYTES = 65536
 ANSWER_BYTES = 4 << 20
 #: Seconds for a request to arrive.
 REQUEST_SECONDS = 5.0
@@ -138,7 +153,7 @@ HEARTBEAT_SECONDS = 15.0
 #: Ops that start a job.
 KINDS = (
     "snapshot", "promotion", "rollback", "deny", "memory_backup",
-    "snapshot_verify", "snapshot_restore", "snapshot_rename", "snapshot_delete",
+    "snapshot_verify", "snapshot_restore", "snapshot_rename", "snapshot_delete", "config", "config_revert",
 )  # fmt: skip
 #: Ops that a process of its own answers, to the field of the answer.
 QUESTIONS = {
@@ -147,6 +162,8 @@ QUESTIONS = {
     "egress_info": "egress",
     "audit": "audit",
     "audit_verify": "audit",
+    "config_info": "config",
+    "config_check": "check",
 }
 #: What a controller refuses, to the reasons there are.
 REFUSALS = {
@@ -247,6 +264,13 @@ def _matches(pattern: str) -> Callable[[str], bool]:
     return lambda value: compiled.fullmatch(value) is not None
 
 
+_TEXT = _matches(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]*")
+
+
+def _is_text(value: str) -> bool:
+    return _TEXT(value) and len(value.encode()) <= TEXT_BYTES
+
+
 _COMMIT = _matches("[0-9a-f]{40}")
 _CHECKS: dict[str, Callable[[str], bool]] = {
     "actor": _matches(r"[!-~]{1,100}"),
@@ -266,6 +290,8 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "how": _matches("digest|content"),
     "new_label": _matches("[A-Za-z0-9_-]{1,64}"),
     "event": _matches("[a-z][a-z_.-]{0,63}"),
+    "base": _matches("[0-9a-f]{64}"),
+    "text": _is_text,
     "before": _matches("[0-9]{1,12}"),
 }
 #: Fields of each op; those in the second tuple may be left out.
@@ -279,6 +305,8 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "snapshot_restore": (("actor", "snapshot"), ()),
     "snapshot_rename": (("actor", "snapshot", "new_label"), ()),
     "snapshot_delete": (("actor", "snapshot"), ()),
+    "config": (("actor", "text", "base"), ()),
+    "config_revert": (("actor", "base"), ()),
     "job": (("id",), ()),
     "jobs": ((), ()),
     "follow": (("id",), ()),
@@ -290,6 +318,8 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "audit": ((), ("event", "before")),
     "audit_verify": ((), ()),
     "refused": (("what", "code", "count"), ()),
+    "config_info": ((), ()),
+    "config_check": ((), ("text",)),
 }
 _FIELDS = {op: (*required, *optional) for op, (required, optional) in _TABLE.items()}
 

@@ -239,11 +239,11 @@ class JobsService:
         :raises Refusal: it is one.
         """
         if request.op in KINDS:
-            return {"job": bot.jobs.ask(request).to_dict()}
+            return {"job": bot.jobs.ask(request).to_answer()}
         if request.op == "job":
-            return {"job": bot.jobs.get(request.fields["id"]).to_dict()}
+            return {"job": bot.jobs.get(request.fields["id"]).to_answer()}
         if request.op == "jobs":
-            return {"jobs": [job.to_dict() for job in bot.jobs.latest(LISTED)]}
+            return {"jobs": [job.to_answer() for job in bot.jobs.latest(LISTED)]}
         if request.op == "snapshots":
             return {"snapshots": snapshot_entries(self._root, bot.name)}
         if request.op == "machine_info":
@@ -262,7 +262,7 @@ class JobsService:
     def _follow(self, bot: _Bot, job_id: str, connection: socket.socket) -> None:
         with _counted(self._lock, bot):
             for job in bot.jobs.follow(job_id, lambda: has_left(connection)):
-                connection.sendall(encode({"job": job.to_dict()}))
+                connection.sendall(encode({"job": job.to_answer()}))
 
 
 @contextlib.contextmanager

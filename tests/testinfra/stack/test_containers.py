@@ -55,6 +55,7 @@ def mounts(bot: str, part: str, entries: list[str]) -> set[tuple[str, str, bool]
             (f"{root}/run/{bot}/broker-controller", "/run/broker", False),
             (f"{root}/secrets/{bot}/run/controller.env", "/run/secrets/controller.env", False),
             (f"{root}/secrets/{bot}/run/fingerprints.json", "/run/secrets/fingerprints.json", False),
+            (f"{root}/secrets/{bot}/run/device", "/run/device", False),
         }
     if part == "proxy":
         return {

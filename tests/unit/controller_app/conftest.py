@@ -11,8 +11,11 @@ import pytest
 from fastapi import FastAPI
 
 from controller_app.config import Secrets, Settings
+from controller_app.dependencies import get_app_services
 from controller_app.main import create_app
+from controller_app.services.device import read_device
 from tests.support.controller import COMMIT, SECRETS, Clock, FakeGateway
+from tests.support.gateway_server import GatewayServer, device_directory
 from tests.support.jobs_server import JobsServer
 
 
@@ -76,8 +79,33 @@ def settings(approved_dir: Path, tmp_path: Path, jobs: JobsServer) -> Settings:
         snapshots_dir=tmp_path / "snapshots",
         jobs_socket=jobs.path,
         fingerprints_file=tmp_path / "fingerprints.json",
+        device_dir=device_directory(tmp_path),
+        broker_socket=tmp_path / "broker.sock",
         version="sha256-4d1f0a9c",
     )
+
+
+@pytest.fixture
+async def rpc(settings: Settings) -> AsyncIterator[GatewayServer]:
+    """OpenClaw's WebSocket, which knows the controller; for the tests that give its address to the controller."""
+    server = GatewayServer()
+    server.paired.add(read_device(settings.device_dir).id)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def talking(
+    settings: Settings, rpc: GatewayServer, gateway: FakeGateway, clock: Clock
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A program with the token, at a controller that reaches a gateway."""
+    app = create_app(settings.model_copy(update={"gateway_url": rpc.url}), gateway_transport=gateway, clock=clock)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {SECRETS['CONTROLLER_TOKEN']}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", headers=headers) as client:
+        yield client
+    await get_app_services(app).link.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from clawfactory_core.jobs import protocol
 from clawfactory_core.jobs.protocol import Refusal, parse_answer, parse_request
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
+DIGEST = "5d" * 32
 ID = "0123456789abcdef01234567"
 
 GOOD = [
@@ -46,6 +47,13 @@ GOOD = [
     {"op": "audit_verify"},
     {"op": "refused", "what": "webhook", "code": "signature", "count": "1"},
     {"op": "refused", "what": "push", "code": "content", "count": "999999"},
+    {"op": "config", "actor": "operator", "text": "{ // 日本\r\n\ta: 1,\n}", "base": DIGEST},
+    {"op": "config", "actor": "operator", "text": "é" * 32768, "base": DIGEST},
+    {"op": "config", "actor": "operator", "text": '"\n' * 32768, "base": DIGEST},
+    {"op": "config_revert", "actor": "operator", "base": DIGEST},
+    {"op": "config_info"},
+    {"op": "config_check"},
+    {"op": "config_check", "text": ""},
 ]
 
 BAD = [
@@ -93,6 +101,17 @@ BAD = [
     '{"op":"audit","event":"<b>"}',
     '{"op":"audit","path":"/etc/shadow"}',
     '{"op":"machine_info","root":"/"}',
+    '{"op":"config","actor":"operator","text":"{}"}',
+    '{"op":"config","actor":"operator","base":"<digest>"}',
+    '{"op":"config","actor":"operator","text":"{}","base":"main"}',
+    '{"op":"config","actor":"operator","text":"\\u0000","base":"<digest>"}',
+    '{"op":"config","actor":"operator","text":"\\ud800","base":"<digest>"}',
+    '{"op":"config","actor":"operator","text":"' + "a" * 65537 + '","base":"<digest>"}',
+    '{"op":"config","actor":"operator","text":"' + "é" * 32769 + '","base":"<digest>"}',
+    '{"op":"config","actor":"operator","text":{},"base":"<digest>"}',
+    '{"op":"config_revert","actor":"operator","base":"<digest>","text":"{}"}',
+    '{"op":"config_info","path":"/etc/shadow"}',
+    '{"op":"config_check","image":"evil"}',
     '{"op":"snapshot","actor":"operator","label":"a/b"}',
     '{"op":"snapshot","actor":"operator","label":"' + "a" * 65 + '"}',
     '{"op":"snapshot","actor":"operator","kind":"full"}',
@@ -138,7 +157,7 @@ def test_a_request_comes_through_as_it_was_meant(request_):
 @pytest.mark.parametrize("line", BAD, ids=range(len(BAD)))
 def test_every_other_line_is_refused_in_short_and_plain_words(line):
     with pytest.raises(Refusal) as caught:
-        parse_request(line.replace("<sha>", SHA).replace("<id>", ID).encode())
+        parse_request(line.replace("<sha>", SHA).replace("<id>", ID).replace("<digest>", DIGEST).encode())
     assert caught.value.status == 400
     assert len(caught.value.detail) < 500
     assert caught.value.detail.isprintable()
