@@ -3,13 +3,13 @@
 
 A repository of 10,000 files and 1,000 commits is the remote. Each round changes some of its files there, and then
 
-- ``promotion``: a process of its own is started, as the jobs service starts one, and fetches, checks, prepares and
-  exchanges the tree, up to where the gateway would be restarted; against ``git fetch`` and ``git checkout`` in a clone.
+- ``promotion``: the jobs service is asked as the controller asks it for a merge that a webhook told of, writes the job
+  down, and has its process fetch, check, prepare and exchange the tree, up to where the gateway would be restarted;
+  against ``git fetch`` and ``git checkout`` in a clone.
 - ``promotion-first``: the same where no earlier tree is there to begin with, as at a bot's very first promotion;
   against the same two commands.
-- ``promotion-core``: ``promotion`` without the start of the process and its imports.
 
-Needs git. No container is involved, and no snapshot is made.
+Needs git and GitPython. No container is involved, and no snapshot is made.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +34,8 @@ sys.path[:0] = [str(ROOT / "module_utils")]
 
 BOT = "bench"
 GOALS = {"promotion": 2.0}
+#: Seconds between two promotions: the service has the process for the next one ready by then.
+_PAUSE = 1.0
 _ENVIRONMENT = {
     "PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_AUTHOR_NAME": "bench", "GIT_AUTHOR_EMAIL": "bench@localhost",
@@ -47,10 +51,10 @@ def git(directory: Path, *arguments: str, stdin: bytes = b"") -> str:
 
 
 class Stopwatch:
-    """In place of the gateway: says when its restart is issued."""
+    """In place of the gateway: writes down when its restart is issued."""
 
-    def __init__(self) -> None:
-        self.issued = 0.0
+    def __init__(self, file: Path) -> None:
+        self._file = file
 
     def running(self) -> bool:
         """It does."""
@@ -58,11 +62,11 @@ class Stopwatch:
 
     def restart(self) -> None:
         """Note the time."""
-        self.issued = time.time()
+        self._file.write_text(str(time.time()))
 
     def recreate(self, entries: Iterable[Mapping[str, str]], *, start: bool) -> None:
         """Note the time."""
-        self.issued = time.time()
+        self.restart()
 
     def ready(self, seconds: float) -> bool:
         """At once."""
@@ -89,6 +93,8 @@ class Scene:
             self.root / "promotion" / BOT / "denied",
             self.root / "audit",
             self.root / "locks",
+            self.root / "jobs",
+            self.root / "run" / BOT / "jobs",
         ):
             path.mkdir(parents=True)
         entry = {"slot": 0, "gateway_port": 1, "controller_port": 2, "host_ports": []}
@@ -120,16 +126,20 @@ class Scene:
         git(self.clone, "checkout", "--quiet", "--detach", commit)
         return time.time() - began
 
-    def by_us(self, commit: str, *, spare: bool) -> tuple[float, float]:
-        """Seconds from the request to the restart, with the start of the process and without."""
+    def by_us(self, commit: str, *, spare: bool) -> float:
+        """Seconds from the request to the restart."""
+        from clawfactory_core.jobs.client import JobsClient
+
         previous = self.repositories / "approved.previous"
         if not spare and previous.exists():
             shutil.rmtree(previous)
-        command = [sys.executable, "-B", __file__, "--child", str(self.root), commit]
+        client = JobsClient(self.root / "run" / BOT / "jobs" / "jobs.sock")
         began = time.time()
-        done = subprocess.run(command, capture_output=True, check=True, text=True)
-        entered, issued = (float(word) for word in done.stdout.split())
-        return issued - began, issued - entered
+        asked = client.ask("promotion", actor="bench", source="webhook", sha=commit, delivery=commit[:8])
+        done = list(client.follow(asked["job"]["id"]))[-1]
+        if done["state"] != "done" or done["result"]["result"] != "promoted":
+            raise SystemExit(f"the promotion ended as {done}")
+        return float((self.root / "issued").read_text()) - began
 
     def _import(self, commits: int) -> None:
         per_commit = max(1, len(self.files) // commits)
@@ -150,47 +160,64 @@ class Scene:
         return f"M 100644 inline {name}\ndata {len(text)}\n{text}\n"
 
 
-def child(root: Path, commit: str) -> None:
-    """What a job does, in a process of its own; prints when it began and when the restart was issued."""
+def have_one_user() -> None:
+    """Let the bot and its controller be whoever runs the benchmark."""
     from clawfactory_core import allocation
 
-    # The benchmark has one user.
     allocation._UIDS.update(dict.fromkeys(allocation._UIDS, os.geteuid()))
-    from clawfactory_core.promotion.apply import apply_promotion
-    from clawfactory_core.promotion.plan import PromotionRequest, plan_promotion
 
-    entered = time.time()
-    gateway = Stopwatch()
-    request = PromotionRequest(root, BOT, "bench", "webhook", sha=commit, delivery=commit[:8])
-    done = apply_promotion(plan_promotion(request, gateway), None, gateway)
-    if done.result != "promoted":
-        raise SystemExit(f"the promotion ended as {done}")
-    print(entered, gateway.issued)
+
+def work(root: Path) -> int:
+    """Do one job as the process of the jobs service that this is."""
+    have_one_user()
+    from clawfactory_core.jobs.child import serve_parent
+    from clawfactory_core.promotion import apply
+
+    apply.gateway_of = lambda bot: Stopwatch(root / "issued")  # type: ignore[assignment,return-value]
+    return serve_parent(root)
+
+
+@contextmanager
+def jobs_service(root: Path) -> Iterator[None]:
+    """The jobs service of the machine, listening."""
+    from clawfactory_core.jobs.child import Children
+    from clawfactory_core.jobs.service import JobsService
+
+    ending = threading.Event()
+    children = Children((sys.executable, "-B", str(Path(__file__).resolve()), "--work", str(root)))
+    thread = threading.Thread(target=JobsService(root, children, ending).run)
+    thread.start()
+    try:
+        while not (root / "run" / BOT / "jobs" / "jobs.sock").exists():
+            time.sleep(0.05)
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
 
 def measure(folder: Path, files: int, commits: int, rounds: int, changed: int) -> dict[str, float]:
     """Ratios, medians of all rounds."""
+    have_one_user()
     scene = Scene(folder, files, commits, seed=5)
-    ratios: dict[str, list[float]] = {"promotion": [], "promotion-first": [], "promotion-core": []}
-    for number in range(-1, rounds):  # the first warms up
-        for name, spare in (("promotion-first", False), ("promotion", True)):
-            commit = scene.change(changed)
-            alone = scene.by_git(commit)
-            whole, core = scene.by_us(commit, spare=spare)
-            note = f"{name}: {whole:.3f} s, {core:.3f} s of them in the core; git alone {alone:.3f} s"
-            print(note, file=sys.stderr, flush=True)
-            if number >= 0:
-                ratios[name].append(whole / alone)
-                if spare:
-                    ratios["promotion-core"].append(core / alone)
+    ratios: dict[str, list[float]] = {"promotion": [], "promotion-first": []}
+    with jobs_service(scene.root):
+        for number in range(-1, rounds):  # the first warms up
+            for name, spare in (("promotion-first", False), ("promotion", True)):
+                commit = scene.change(changed)
+                time.sleep(_PAUSE)
+                alone = scene.by_git(commit)
+                ours = scene.by_us(commit, spare=spare)
+                print(f"{name}: {ours:.3f} s; git alone {alone:.3f} s", file=sys.stderr, flush=True)
+                if number >= 0:
+                    ratios[name].append(ours / alone)
     return {name: statistics.median(values) for name, values in ratios.items()}
 
 
 def main() -> None:
     """Make the repository, measure, print the table."""
-    if sys.argv[1:2] == ["--child"]:
-        child(Path(sys.argv[2]), sys.argv[3])
-        return
+    if sys.argv[1:2] == ["--work"]:
+        sys.exit(work(Path(sys.argv[2])))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="1,000 files, 100 commits, three rounds")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")

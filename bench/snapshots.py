@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """What snapshots cost, against tar with age, tar with zstd and age, restic and borg, paired in one run.
 
+Each tool takes its turn in each run; a ratio is the median of the ratios of the runs.
+
 - ``full``, ``second``: wall time and bytes of the first snapshot, and of the one after a day's changes.
 - ``restore``, ``verify``: of a full snapshot, and of a chain.
 - ``month``: bytes of 31 daily snapshots (64 MB at the first day), and restoring the last of them.
@@ -10,7 +12,8 @@
 Give it a file system with a journal (``--folder``): ext4 without one looks past every inode that was deleted in the
 last minutes before it makes a file, so that whoever comes after a deletion of thousands pays for it.
 
-Needs root and the programs age, zstd, tar, restic and borg (apt-get install age zstd restic borgbackup).
+Needs root and the programs age, zstd and tar; restic and borg are left out where they are not installed
+(apt-get install age zstd restic borgbackup).
 """
 
 from __future__ import annotations
@@ -44,12 +47,14 @@ from clawfactory_core.snapshots import chains, restore  # noqa: E402 - found by 
 from clawfactory_core.snapshots.create import Limits, SnapshotRequest, apply_snapshot  # noqa: E402 - found by the path above
 from clawfactory_core.snapshots.verify import verify_snapshot  # noqa: E402 - found by the path above
 
-PROGRAMS = ("age", "age-keygen", "zstd", "tar", "restic", "borg")
+PROGRAMS = ("age", "zstd", "tar")
+OPTIONAL = ("restic", "borg")
 BOT = "bench"
 DAYS = 30
 #: As in rules.py, for the peers: the same files for all.
 LEFT_OUT = ("installed", "node_modules", ".git")
 RESTORES = {"tar|age": "age|tar", "tar|zstd|age": "age|zstd|tar"}
+OURS = "clawfactory"
 #: Each is a most.
 GOALS = {
     "full-wall/tar|age": 1.5, "full-wall/tar|zstd|age": 1.15, "full-wall/restic": 0.65, "full-wall/borg": 0.45,
@@ -61,8 +66,10 @@ GOALS = {
     "restore-chain/age|tar": 3.0, "restore-chain/age|zstd|tar": 2.0,
     "month-bytes/tar|age": 1 / 35, "month-bytes/tar|zstd|age": 1 / 17,
     "month-bytes/restic": 1 / 9, "month-bytes/borg": 1 / 13,
-    "rss-mb": 128.0, "rss/restic": 1.0, "pause-writer-ms": 100.0, "pause-asyncio-ms": 100.0,
+    "rss-mb": 128.0, "rss-mb@4096": 192.0, "rss/restic": 1.0, "pause-writer-ms": 100.0, "pause-asyncio-ms": 100.0,
 }  # fmt: skip
+#: Better than asked for.
+STRETCH = {"second-wall/tar|age": 0.25}
 
 
 @dataclass
@@ -106,23 +113,18 @@ class Bench:
 
 def tree_rss_mb(root: int) -> float:
     """Resident memory of a process and all below it, MB; pages that they share are counted once each."""
-    parents: dict[int, list[int]] = {}
-    sizes: dict[int, int] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                fields = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
-                rollup = Path("/proc", entry, "smaps_rollup").read_text() if entry != "1" else ""
-            except OSError:
-                continue
-            parents.setdefault(int(fields[1]), []).append(int(entry))
-            line = next((line for line in rollup.splitlines() if line.startswith("Pss:")), "Pss: 0")
-            sizes[int(entry)] = int(line.split()[1])
     total, waiting = 0, [root]
     while waiting:
         process = waiting.pop()
-        total += sizes.get(process, 0)
-        waiting += parents.get(process, [])
+        try:
+            # Of these alone: to look at every process of the machine would take a good part of a processor.
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+            for thread in os.listdir(f"/proc/{process}/task"):
+                waiting += [int(child) for child in Path(f"/proc/{process}/task/{thread}/children").read_text().split()]
+        except OSError:
+            continue
+        line = next((line for line in rollup.splitlines() if line.startswith("Pss:")), "Pss: 0")
+        total += int(line.split()[1])
     return total / 1024
 
 
@@ -173,13 +175,17 @@ def size_of(path: Path) -> int:
     return sum(found.stat().st_size for found in path.rglob("*") if found.is_file() and not found.is_symlink())
 
 
+#: Of each tool, in the order of the runs.
+Samples = dict[str, list[Measured]]
+
+
 class Ours:
     """Snapshots in a root of their own.
 
     :param state: what is archived.
     """
 
-    name = "clawfactory"
+    name = OURS
 
     def __init__(self, bench: Bench, state: Path, name: str) -> None:
         self.bench = bench
@@ -236,7 +242,7 @@ def peers(bench: Bench, state: Path) -> dict[str, dict[str, str]]:
     tar = f"tar -C {state} {exclude} -cf - ."
     age = f"age -r {bench.recipient}"
     restic, borg = out / "restic", out / "borg"
-    return {
+    found = {
         "tar|age": {
             "create": f"{tar} | {age} > {out}/tar.{{n}}.age",
             "restore": f"age -d -i {bench.key} {out}/tar.{{n}}.age | tar -C {{to}} -xpf -",
@@ -258,6 +264,7 @@ def peers(bench: Bench, state: Path) -> dict[str, dict[str, str]]:
             "size": str(borg),
         },
     }
+    return {name: commands for name, commands in found.items() if name not in OPTIONAL or shutil.which(name)}
 
 
 def fresh(path: Path) -> Path:
@@ -273,23 +280,17 @@ def copy_tree(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
-def medians(samples: list[Measured]) -> Measured:
-    """Median of each figure."""
-    names = ("wall", "cpu", "rss", "size")
-    return Measured(*(statistics.median(getattr(sample, name) for sample in samples) for name in names))
-
-
-def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day: int) -> dict[str, Measured]:
+def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day: int) -> Samples:
     """Each tool in turn, ``bench.runs`` times; before each, what it knows is as after the day before.
 
-    :returns: medians by tool; ``size`` is what was added.
+    :returns: by tool; ``size`` is what was added.
     """
     peer_folder = bench.folder / "peers"
-    kept = {ours.name: ours.root, "restic": Path(others["restic"]["size"]), "borg": Path(others["borg"]["size"])}
+    kept = {ours.name: ours.root, **{name: Path(other["size"]) for name, other in others.items() if "size" in other}}
     if day:
         for name, path in kept.items():
             copy_tree(path, bench.folder / f"kept-{name}")
-    samples: dict[str, list[Measured]] = {name: [] for name in (ours.name, *others)}
+    samples: Samples = {name: [] for name in (ours.name, *others)}
     for run in range(bench.runs):
         for name in samples:
             if name in kept and day:
@@ -312,12 +313,12 @@ def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day
                 found.size = size_of(made) - before if made else (peer_folder / f"{suffix}.{day}.age").stat().st_size
             samples[name].append(found)
             bench.note(f"  run {run} {name}: {found.wall:.2f} s, {found.rss:.0f} MB, {found.size / 1e6:.1f} MB written")
-    return {name: medians(values) for name, values in samples.items()}
+    return samples
 
 
-def restore_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day: int) -> dict[str, Measured]:
+def restore_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day: int) -> Samples:
     """Restores of what was made last, in turn."""
-    samples: dict[str, list[Measured]] = {name: [] for name in (ours.name, *others)}
+    samples: Samples = {name: [] for name in (ours.name, *others)}
     for _ in range(bench.runs):
         for name in samples:
             os.sync()
@@ -330,18 +331,21 @@ def restore_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], da
             command = others[name]["restore"].replace("{n}", str(day)).replace("{to}", str(target))
             samples[name].append(measure(lambda command=command: shell(bench, command)))
             shutil.rmtree(target)
-    return {name: medians(values) for name, values in samples.items()}
+    return samples
 
 
-def ratios(bench: Bench, kind: str, found: dict[str, Measured], value: Callable[[Measured], float]) -> None:
-    """Ours by each of the others."""
-    mine = value(found["clawfactory"])
+def ratios(bench: Bench, kind: str, found: Samples, value: Callable[[Measured], float]) -> None:
+    """Ours by each of the others, run by run."""
     for name, measured in found.items():
-        if name != "clawfactory":
-            other = (
-                {"tar|age": "age|tar", "tar|zstd|age": "age|zstd|tar"}.get(name, name) if "restore" in kind else name
-            )
-            bench.figures[f"{kind}/{other}"] = mine / value(measured)
+        if name != OURS:
+            other = RESTORES.get(name, name) if kind.startswith("restore") else name
+            pairs = zip(found[OURS], measured, strict=True)
+            bench.figures[f"{kind}/{other}"] = statistics.median(value(mine) / value(theirs) for mine, theirs in pairs)
+
+
+def most_memory(samples: list[Measured]) -> float:
+    """Median of the peaks."""
+    return statistics.median(sample.rss for sample in samples)
 
 
 def sizes(bench: Bench, size_mb: int) -> None:
@@ -358,19 +362,17 @@ def sizes(bench: Bench, size_mb: int) -> None:
     bench.note("restores …")
     ratios(bench, "restore-full", restore_runs(bench, ours, others, 0), lambda found: found.wall)
     fresh(ours.root / "live" / "state")
-    verified = statistics.median(measure(ours.verify).wall for _ in range(bench.runs))
-    checked = statistics.median(
-        measure(lambda: shell(bench, f"age -d -i {bench.key} {bench.folder}/peers/zstd.0.age | zstd -qd | tar t")).wall
-        for _ in range(bench.runs)
-    )
-    bench.figures["verify/age|zstd|tar-t"] = verified / checked
+    listing = f"age -d -i {bench.key} {bench.folder}/peers/zstd.0.age | zstd -qd | tar t"
+    verified = [(measure(ours.verify), measure(lambda: shell(bench, listing))) for _ in range(bench.runs)]
+    bench.figures["verify/age|zstd|tar-t"] = statistics.median(mine.wall / theirs.wall for mine, theirs in verified)
     mutate(state, size_mb, 1)
     bench.note("second snapshots …")
     second = create_runs(bench, ours, others, 1)
     ratios(bench, "second-wall", second, lambda found: found.wall)
     ratios(bench, "second-bytes", second, lambda found: found.size)
-    bench.figures["rss-mb"] = max(full["clawfactory"].rss, second["clawfactory"].rss)
-    bench.figures["rss/restic"] = full["clawfactory"].rss / full["restic"].rss
+    bench.figures["rss-mb"] = max(most_memory(full[OURS]), most_memory(second[OURS]))
+    if "restic" in full:
+        bench.figures["rss/restic"] = most_memory(full[OURS]) / most_memory(full["restic"])
     pauses(bench, ours, state)
     shutil.rmtree(state)
     shutil.rmtree(ours.root)
@@ -425,8 +427,9 @@ def month(bench: Bench, days: int) -> None:
     make(state, 64)
     folder = fresh(bench.folder / "peers")
     ours, others = Ours(bench, state, "ours-month"), peers(bench, state)
-    for name in ("restic", "borg"):
-        shell(bench, others[name]["init"])
+    for commands in others.values():
+        if "init" in commands:
+            shell(bench, commands["init"])
     for day in range(days + 1):
         if day:
             mutate(state, 64, day)
@@ -437,8 +440,7 @@ def month(bench: Bench, days: int) -> None:
     totals = {
         "tar|age": sum(path.stat().st_size for path in folder.glob("tar.*.age")),
         "tar|zstd|age": sum(path.stat().st_size for path in folder.glob("zstd.*.age")),
-        "restic": size_of(Path(others["restic"]["size"])),
-        "borg": size_of(Path(others["borg"]["size"])),
+        **{name: size_of(Path(commands["size"])) for name, commands in others.items() if "size" in commands},
     }
     for name, total in totals.items():
         bench.figures[f"month-bytes/{name}"] = ours.size() / total
@@ -446,35 +448,66 @@ def month(bench: Bench, days: int) -> None:
     ratios(bench, "restore-chain", found, lambda measured: measured.wall)
 
 
+def goal_of(name: str) -> float | None:
+    """What a figure may be at most; of other sizes than 1 GB as of that."""
+    return GOALS.get(name, GOALS.get(name.partition("@")[0]))
+
+
+def table(figures: dict[str, float]) -> str:
+    """The targets with ours beside them."""
+    lines = [f"{'figure':<34} {'target':>9} {'ours':>9}"]
+    for name, goal in GOALS.items():
+        wanted = f"<={goal:.4g}"
+        if name not in figures:
+            peer = name.rpartition("/")[2]
+            absent = peer in OPTIONAL and shutil.which(peer) is None
+            lines.append(f"{name:<34} {wanted:>9} {'-':>9}  {'not installed' if absent else 'not measured'}")
+            continue
+        holds = "holds" if figures[name] <= goal else "MISSED"
+        if name in STRETCH:
+            holds += f", stretch <={STRETCH[name]:.4g} {'holds' if figures[name] <= STRETCH[name] else 'missed'}"
+        lines.append(f"{name:<34} {wanted:>9} {figures[name]:>9.4g}  {holds}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Make data, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="64 MB only, one run of each, five days")
     parser.add_argument("--large", action="store_true", help="4 GB too")
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    parser.add_argument("--runs", type=int, default=3, help="of each tool; the ratios' medians count")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object, without the table")
     scratch = Path("/var/tmp")  # noqa: S108 - /tmp may be in memory; a directory of an unguessable name is made there
     parser.add_argument("--folder", type=Path, default=scratch, help="scratch space on a disk")
     options = parser.parse_args()
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if os.geteuid() != 0 or missing:
         raise SystemExit(f"run it as root, with {', '.join(missing) or 'all programs'} installed: see --help")
+    for name in OPTIONAL:
+        if shutil.which(name) is None:
+            print(f"{name} is not installed, so nothing is compared with it", file=sys.stderr)
     folder = Path(tempfile.mkdtemp(prefix="clawfactory-bench-", dir=options.folder))
+    runs = 1 if options.quick else options.runs
     figures: dict[str, float] = {}
     try:
         for size in (64,) if options.quick else (64, 1024, 4096) if options.large else (64, 1024):
-            bench = Bench(folder, 1 if options.quick else 3)
+            bench = Bench(folder, runs)
             sizes(bench, size)
             figures.update({name if size == 1024 or options.quick else f"{name}@{size}": value
                             for name, value in bench.figures.items()})  # fmt: skip
-        bench = Bench(folder, 1 if options.quick else 3)
+        bench = Bench(folder, runs)
         month(bench, 5 if options.quick else DAYS)
         figures.update(bench.figures)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if options.json:
         print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    else:
+        print(table(figures))
+        if options.quick:
+            print("the targets are those of 1 GB and of 31 days; this was 64 MB and six")
     for name, value in figures.items():
-        goal = GOALS.get(name.partition("@")[0])
+        goal = goal_of(name)
         print(f"ratio {name} {value:.4g}" + (f" goal <= {goal:.4g}" if goal else ""))
 
 

@@ -156,9 +156,13 @@ class Sandboxes:
         return await asyncio.shield(task)
 
     async def settle(self, seconds: float) -> None:
-        """Wait for starts that are under way, but not longer than so many seconds."""
+        """Wait so many seconds for starts that are under way; what was put off for later the next broker does."""
         if self._starts:
             await asyncio.wait(self._starts, timeout=seconds)
+        later = list(self._later)
+        for task in later:
+            task.cancel()
+        await asyncio.gather(*later, return_exceptions=True)
 
     async def recover(self) -> None:
         """Undo what a broker that was killed left: frozen containers and checkers.

@@ -255,7 +255,9 @@ def playbook(
 def run_tests(
     stages: Annotated[
         list[str] | None,
-        typer.Argument(metavar="STAGE", help="engine, lint, unit, broker, e2e, images, molecule; default: all."),
+        typer.Argument(
+            metavar="STAGE", help="engine, lint, unit, browser, broker, e2e, images, molecule; default: all."
+        ),
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Only what needs no container engine: lint and unit.")] = False,
 ) -> None:

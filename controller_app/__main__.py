@@ -18,6 +18,7 @@ from .serving import serve
 def main() -> int:
     """Run the controller; return the exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("websockets").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per probe of the gateway says nothing
     try:
         settings = load_settings()

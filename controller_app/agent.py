@@ -20,6 +20,7 @@ from .exception_handlers import add_problem_handlers, problem_response
 from .middleware.access_log import AccessLogMiddleware
 from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
+from .openapi import describe
 from .routers import agent, agent_git
 from .services.agent import AgentService
 from .services.agent_access import AgentAccess
@@ -38,7 +39,7 @@ def create_agent_app(settings: Settings, shared: Services) -> FastAPI:
     """Build the agent API of one bot. It knows the agent token, and not one route of the operator.
 
     :param settings: what the controller is told.
-    :param shared: services of the operator's application; the bot's gets at three of them.
+    :param shared: services of the operator's application; the bot's gets at four of them.
     """
     app = FastAPI(
         title=f"ClawFactory agent API of {settings.bot}",
@@ -71,6 +72,7 @@ def create_agent_app(settings: Settings, shared: Services) -> FastAPI:
             seconds=settings.push_seconds,
             rate=PushRate(settings.pushes_per_hour),
             pushed=shared.mirror.wake if shared.mirror else _nothing,
+            refusals=shared.refusals,
         ),
     )
     add_problem_handlers(app)
@@ -81,6 +83,7 @@ def create_agent_app(settings: Settings, shared: Services) -> FastAPI:
     app.add_exception_handler(CoreError, _handle_core_error)
     for module in (agent, agent_git):
         app.include_router(module.router)
+    describe(app, schemes=("agent",))
     return app
 
 
@@ -108,7 +111,7 @@ async def _handle_refusal(request: Request, error: Exception) -> Response:
 async def _handle_core_error(request: Request, error: Exception) -> Response:
     if isinstance(error, InvalidInput):
         return problem_response(400, str(error))
-    return _tell_the_log(500, error)
+    return _tell_the_log(503, error)
 
 
 def _tell_the_log(status: int, error: Exception) -> Response:

@@ -119,8 +119,14 @@ class Settings(BaseSettings):
     repositories_dir: AbsolutePath = Path("/srv/repositories")
     #: What was promoted and denied; written by the host, read-only here.
     promotion_dir: AbsolutePath = Path("/srv/promotion")
+    #: The encrypted snapshots, read-only here.
+    snapshots_dir: AbsolutePath = Path("/srv/snapshots")
     #: Where the host takes requests; see :mod:`controller_app.services.jobs`.
     jobs_socket: AbsolutePath = Path("/run/jobs/jobs.sock")
+    #: The controller's identity at the gateway; a directory, so that a new token in it is seen at once.
+    device_dir: AbsolutePath = Path("/run/device")
+    #: Where the broker takes calls of the controller.
+    broker_socket: AbsolutePath = Path("/run/broker/docker.sock")
     #: By which the bot's secrets are recognised without being here.
     fingerprints_file: AbsolutePath = Path("/run/secrets/fingerprints.json")
 

@@ -12,9 +12,18 @@ from starlette.templating import Jinja2Templates
 
 from .config import Settings
 from .origin import is_same_origin
+from .services.archives import ArchiveStore
+from .services.audit import Refusals
+from .services.broker import Broker
+from .services.devices import DeviceService
+from .services.gateway_config import ConfigService
+from .services.gateway_link import GatewayLink
 from .services.jobs import JobsClient
+from .services.log_stream import LogStreams
+from .services.machine import MachineService
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
+from .services.security_audit import SecurityAuditService
 from .services.session import SessionService, TooManyAttempts, WrongToken
 from .services.status import StatusService
 from .services.webhook import WebhookService
@@ -31,8 +40,17 @@ class Services:
     status: StatusService
     templates: Jinja2Templates
     jobs: JobsClient
+    machine: MachineService
+    archives: ArchiveStore
     proposals: ProposalService
     webhook: WebhookService
+    refusals: Refusals
+    link: GatewayLink
+    devices: DeviceService
+    broker: Broker
+    logs: LogStreams
+    audit: SecurityAuditService
+    gateway_config: ConfigService
     #: ``None`` where nothing is mirrored.
     mirror: RemoteMirror | None
 
@@ -103,6 +121,16 @@ def get_jobs(request: Request) -> JobsClient:
     return get_services(request).jobs
 
 
+def get_machine(request: Request) -> MachineService:
+    """Return what knows what the machine says."""
+    return get_services(request).machine
+
+
+def get_archives(request: Request) -> ArchiveStore:
+    """Return the snapshots as files."""
+    return get_services(request).archives
+
+
 def get_proposal_service(request: Request) -> ProposalService:
     """Return the proposal service."""
     return get_services(request).proposals
@@ -113,11 +141,43 @@ def get_webhook_service(request: Request) -> WebhookService:
     return get_services(request).webhook
 
 
+def get_device_service(request: Request) -> DeviceService:
+    """Return what knows who may talk to the bot."""
+    return get_services(request).devices
+
+
+def get_broker(request: Request) -> Broker:
+    """Return what restarts the gateway."""
+    return get_services(request).broker
+
+
+def get_log_streams(request: Request) -> LogStreams:
+    """Return what follows logs."""
+    return get_services(request).logs
+
+
+def get_security_audit(request: Request) -> SecurityAuditService:
+    """Return what keeps the security audit."""
+    return get_services(request).audit
+
+
+def get_gateway_config(request: Request) -> ConfigService:
+    """Return what shows and changes OpenClaw's configuration."""
+    return get_services(request).gateway_config
+
+
 SessionServiceDep = Annotated[SessionService, Depends(get_session_service)]
 StatusServiceDep = Annotated[StatusService, Depends(get_status_service)]
 JobsDep = Annotated[JobsClient, Depends(get_jobs)]
+MachineDep = Annotated[MachineService, Depends(get_machine)]
+ArchivesDep = Annotated[ArchiveStore, Depends(get_archives)]
 ProposalServiceDep = Annotated[ProposalService, Depends(get_proposal_service)]
 WebhookServiceDep = Annotated[WebhookService, Depends(get_webhook_service)]
+DeviceServiceDep = Annotated[DeviceService, Depends(get_device_service)]
+ConfigServiceDep = Annotated[ConfigService, Depends(get_gateway_config)]
+BrokerDep = Annotated[Broker, Depends(get_broker)]
+LogStreamsDep = Annotated[LogStreams, Depends(get_log_streams)]
+SecurityAuditDep = Annotated[SecurityAuditService, Depends(get_security_audit)]
 
 
 def get_client_address(request: Request) -> str:

@@ -16,6 +16,7 @@ from starlette.templating import Jinja2Templates
 
 import clawfactory_core
 
+from . import formats
 from .config import Settings
 from .dependencies import Services, verify_origin
 from .exception_handlers import add_exception_handlers
@@ -23,15 +24,41 @@ from .middleware.access_log import AccessLogMiddleware
 from .middleware.body_limit import BodyLimitMiddleware
 from .middleware.forwarded import ForwardedHeadersMiddleware
 from .middleware.security_headers import SecurityHeadersMiddleware
-from .routers import health, jobs, killswitch, pages, promotion, session, status, webhook
+from .openapi import describe
+from .routers import (
+    actions,
+    audit,
+    devices,
+    gateway,
+    gateway_config,
+    health,
+    jobs,
+    killswitch,
+    pages,
+    promotion,
+    session,
+    snapshots,
+    status,
+    webhook,
+)
+from .services.archives import ArchiveStore
+from .services.audit import Refusals
 from .services.background import running
+from .services.broker import Broker
+from .services.devices import DeviceService
 from .services.gateway import GatewayProbe, make_gateway_client
+from .services.gateway_config import CHECK_SECONDS, LARGEST_BODY, ConfigService
+from .services.gateway_link import GatewayLink
+from .services.gateway_pairing import own_approval
 from .services.git_remote import GitRemote
 from .services.github import GitHub, make_github_client
 from .services.jobs import JobsClient
+from .services.log_stream import LogStreams
+from .services.machine import MachineService
 from .services.polling import Poller
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
+from .services.security_audit import SecurityAuditService
 from .services.session import SessionService
 from .services.status import StatusService
 from .services.throttle import LoginThrottle
@@ -40,6 +67,8 @@ from .services.webhook import WebhookService
 from .static_files import RevalidatedStaticFiles
 
 _HERE = Path(__file__).resolve().parent
+#: Paths whose bodies may be larger than others, with their bytes.
+_LARGER = {"/webhook/github": LARGEST_WEBHOOK, **dict.fromkeys(gateway_config.PATHS, LARGEST_BODY)}
 
 
 def create_app(
@@ -85,22 +114,43 @@ def create_app(
             Middleware(AccessLogMiddleware),
             Middleware(SecurityHeadersMiddleware),
             Middleware(ForwardedHeadersMiddleware),
-            Middleware(BodyLimitMiddleware, larger={"/webhook/github": LARGEST_WEBHOOK}),
+            Middleware(
+                BodyLimitMiddleware,
+                larger={"/webhook/github": LARGEST_WEBHOOK, **dict.fromkeys(gateway_config.PATHS, LARGEST_BODY)},
+            ),
         ],
     )
     app.state.services = services
     add_exception_handlers(app)
     app.include_router(health.router)
     app.include_router(webhook.router)  # no browser's doing: the signature says where it comes from
-    for module in (status, session, pages, promotion, jobs, killswitch):
+    modules = (
+        status,
+        session,
+        pages,
+        actions,
+        promotion,
+        snapshots,
+        jobs,
+        audit,
+        devices,
+        gateway,
+        gateway_config,
+        killswitch,
+    )
+    for module in modules:
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
+    describe(app, schemes=("bearer", "session"))
     return app
 
 
 def _background(settings: Settings, services: Services) -> dict[str, Coroutine[Any, Any, None]]:
     """What runs beside the answers, by name."""
-    wanted: dict[str, Coroutine[Any, Any, None]] = {}
+    wanted: dict[str, Coroutine[Any, Any, None]] = {
+        "refusals": services.refusals.run(),
+        "gateway link": services.link.run(),
+    }
     if services.mirror is not None:
         wanted["mirror"] = services.mirror.run()
     if settings.mirrors and settings.poll_seconds:
@@ -138,6 +188,8 @@ def _make_services(
     settings: Settings, gateway: GatewayProbe, github_client: httpx.AsyncClient, clock: Callable[[], float]
 ) -> Services:
     jobs = JobsClient(settings.jobs_socket)
+    machine = MachineService(jobs)
+    refusals = Refusals(jobs)
     proposals = ProposalService(
         origin=settings.origin,
         proposals=settings.proposals,
@@ -145,6 +197,8 @@ def _make_services(
         remote=_git_remote(settings) if settings.mirrors else None,
         branch=settings.branch,
     )
+    broker = Broker(settings.broker_socket, settings.bot)
+    link = GatewayLink(settings.gateway_url, settings.device_dir, own_approval(broker))
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=select_autoescape(),
@@ -152,6 +206,8 @@ def _make_services(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    filters = {"size": formats.size, "span": formats.span, "moment": formats.moment, "age": formats.age}
+    environment.filters |= {**filters, "short": formats.short}
     return Services(
         settings=settings,
         sessions=SessionService(
@@ -166,10 +222,14 @@ def _make_services(
             approved_dir=settings.approved_dir,
             promotion_dir=settings.promotion_dir,
             gateway=gateway,
+            machine=machine,
+            proposals=proposals,
             clock=clock,
         ),
         templates=Jinja2Templates(env=environment),
         jobs=jobs,
+        machine=machine,
+        archives=ArchiveStore(settings.snapshots_dir),
         proposals=proposals,
         webhook=WebhookService(
             secret=settings.secrets.webhook_secret.get_secret_value(),
@@ -177,6 +237,14 @@ def _make_services(
             branch=settings.branch,
             actors=settings.actors,
             jobs=jobs,
+            refusals=refusals,
         ),
+        refusals=refusals,
+        link=link,
+        broker=broker,
+        logs=LogStreams(broker),
+        audit=SecurityAuditService(broker, clock),
+        gateway_config=ConfigService(jobs, JobsClient(settings.jobs_socket, timeout=CHECK_SECONDS), link),
+        devices=DeviceService(link, settings.device_dir),
         mirror=_make_mirror(settings, proposals, github_client),
     )

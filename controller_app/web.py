@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from .dependencies import get_services
+from .navigation import PAGES, current_page
 from .services.session import SESSION_SECONDS, SessionService, TooManyAttempts, WrongToken
+
+_LOCK_PATH = "/killswitch"
+
+
+def is_page(request: Request) -> bool:
+    """Whether a person in a browser waits for the answer, and not a program."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    # The API has POST /controller.
+    return path == "/" or path.startswith("/pages/") or (path == "/controller" and request.method != "POST")
+
+
+def can_lock(request: Request) -> bool:
+    """Whether the API of this controller has the kill switch."""
+    return _LOCK_PATH in request.app.openapi()["paths"]
+
+
+def require_lock(request: Request) -> None:
+    """:raises HTTPException: 404, it has none."""
+    if not can_lock(request):
+        raise HTTPException(404, "This controller cannot lock the bot; whoever is on the machine can.")
 
 
 def render_page(
@@ -16,7 +38,14 @@ def render_page(
 ) -> Response:
     """Render the template ``name``; ``root`` in it is the prefix of every address."""
     services = get_services(request)
-    shared = {"root": request.scope.get("root_path", ""), "bot": services.settings.bot}
+    root = request.scope.get("root_path", "")
+    shared = {
+        "root": root,
+        "bot": services.settings.bot,
+        "pages": PAGES,
+        "current": current_page(request.scope["path"].removeprefix(root)),
+        "can_lock": can_lock(request),
+    }
     return services.templates.TemplateResponse(
         request, name, {**shared, **context}, status_code=status, headers=headers
     )

@@ -21,7 +21,7 @@ options:
     type: str
 attributes:
   check_mode: {support: full}
-  diff_mode: {support: none, description: Keys are not shown.}
+  diff_mode: {support: full, description: The recipient; private keys are never shown.}
 author: ClawFactory
 """
 EXAMPLES = r"""
@@ -58,8 +58,12 @@ from ansible.module_utils.clawfactory_core.snapshots.keys import (
     check_key,
     check_new_key_file,
     make_key_file,
+    recipient_in,
     rotate_key,
 )
+
+#: What check mode shows for a key that is not made.
+NOT_YET = "a new recipient"
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
@@ -83,16 +87,26 @@ def main() -> None:
 
 def run(module: AnsibleModule) -> dict[str, object]:
     path, root, bot = module.params["path"], module.params["root"], module.params["bot"]
-    if module.check_mode:
-        if bot:
-            check_key(Path(root), bot)
-            return {"recipient": "", "before": ""}
-        check_new_key_file(Path(path))
-        return {"recipient": "", "path": path}
+    before = recipient = ""
     if bot:
-        before, recipient = rotate_key(Path(root), bot, make_key_pair)
-        return {"recipient": recipient, "before": before}
-    return {"recipient": make_key_file(Path(path), make_key_pair), "path": path}
+        public = check_key(Path(root), bot)[1]
+        before = recipient_in(public)
+        if not module.check_mode:
+            before, recipient = rotate_key(Path(root), bot, make_key_pair)
+        return {"recipient": recipient, "before": before, "diff": _diff(public, before, recipient)}
+    public = check_new_key_file(Path(path))
+    if not module.check_mode:
+        recipient = make_key_file(Path(path), make_key_pair)
+    return {"recipient": recipient, "path": path, "diff": _diff(public, before, recipient)}
+
+
+def _diff(public: Path, before: str, recipient: str) -> dict[str, str]:
+    return {
+        "before_header": str(public),
+        "after_header": str(public),
+        "before": f"{before}\n" if before else "",
+        "after": f"{recipient or NOT_YET}\n",
+    }
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ left_out:
   returned: success
   type: dict
 indexes:
-  description: Name to bytes of the vector stores, which are never in it.
+  description: Path below the state to bytes of the vector stores, which are never in it.
   returned: success
   type: dict
 table:

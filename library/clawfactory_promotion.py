@@ -35,6 +35,9 @@ options:
     description: Proposal to merge first, to close or to open again; with or without C(proposal/).
     type: str
     default: ""
+  bundle:
+    description: Git bundle on the machine with a commit of the operator's own as its HEAD; C(main) moves to it.
+    type: path
   reason:
     description: Why a proposal is closed; the bot reads it.
     type: str
@@ -60,6 +63,12 @@ EXAMPLES = r"""
     root: /srv/clawfactory
     bot: bot1
     proposal: proposal/new-skill
+
+- name: Promote a commit of one's own
+  clawfactory_promotion:
+    root: /srv/clawfactory
+    bot: bot1
+    bundle: /root/bot1.bundle
 
 - name: Go back
   clawfactory_promotion:
@@ -119,6 +128,7 @@ def argument_spec() -> dict[str, dict[str, object]]:
         },
         "sha": {"type": "str", "default": ""},
         "proposal": {"type": "str", "default": ""},
+        "bundle": {"type": "path"},
         "reason": {"type": "str", "default": ""},
         "actor": {"type": "str", "default": "operator"},
     }
@@ -147,6 +157,7 @@ def promote(module: AnsibleModule) -> dict[str, object]:
         source=SOURCE,
         sha=options["sha"],
         proposal=options["proposal"],
+        bundle=Path(options["bundle"]) if options["bundle"] else None,
         rollback=options["state"] == "rolled_back",
         check=module.check_mode,
     )

@@ -54,7 +54,9 @@ options:
     type: path
 attributes:
   check_mode: {support: full}
-  diff_mode: {support: none, description: What is in a snapshot is not for everybody's eyes.}
+  diff_mode:
+    support: partial
+    description: Which snapshot takes the place of the state, or which paths are written; not what is in them.
 author: ClawFactory
 """
 EXAMPLES = r"""
@@ -148,7 +150,12 @@ def main() -> None:
 def stage(module: AnsibleModule) -> dict[str, object]:
     request = _request(module)
     plan = restore.plan_restore(request)
-    result: dict[str, object] = {"changed": True, "chain": [record.file_name for record in plan.chain]}
+    size = f"{plan.count} entries, {plan.bytes} bytes" if plan.count >= 0 else "an archive without a record"
+    result: dict[str, object] = {
+        "changed": True,
+        "chain": [record.file_name for record in plan.chain],
+        "diff": _diff(request.state, "the live state", f"{_source(module)}'s snapshot {plan.record.id}, {size}"),
+    }
     if not module.check_mode:
         with _progress(module, "restore") as progress:
             staged = restore.stage_restore(request, progress).path
@@ -165,11 +172,13 @@ def stage(module: AnsibleModule) -> dict[str, object]:
 
 def extract(module: AnsibleModule) -> dict[str, object]:
     request = _request(module)
+    paths = module.params["paths"]
+    diff = _diff(request.destination, "", "\n".join(paths))
     if module.check_mode:
         restore.plan_restore(request)
-        return {"changed": True, "extracted": module.params["paths"]}
+        return {"changed": True, "extracted": paths, "diff": diff}
     with _progress(module, "extract") as progress:
-        return {"changed": True, "extracted": extract_paths(request, progress)}
+        return {"changed": True, "extracted": extract_paths(request, progress), "diff": diff}
 
 
 def swap(module: AnsibleModule) -> dict[str, object]:
@@ -202,6 +211,15 @@ def recover(module: AnsibleModule) -> dict[str, object]:
     if module.check_mode:
         return {"changed": is_unsettled(bot_directories(root, bot)[0])}
     return {"changed": settle_restore(root, bot)}
+
+
+def _diff(path: Path | None, before: str, after: str) -> dict[str, str]:
+    return {
+        "before_header": str(path),
+        "after_header": str(path),
+        "before": f"{before}\n" if before else "",
+        "after": f"{after}\n",
+    }
 
 
 def _progress(module: AnsibleModule, operation: str) -> ProgressFile:

@@ -88,6 +88,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core.errors import CoreError
+from ansible.module_utils.clawfactory_core.locks import check_unlocked
 from ansible.module_utils.clawfactory_core.snapshots.chains import apply_prune, list_snapshots, plan_prune
 from ansible.module_utils.clawfactory_core.snapshots.create import apply_snapshot, plan_snapshot
 from ansible.module_utils.clawfactory_core.snapshots.progress_file import ProgressFile
@@ -146,6 +147,7 @@ def prune(module: AnsibleModule) -> dict[str, object]:
     root, bot = Path(module.params["root"]), module.params["bot"]
     settings = read_settings(root, bot)
     directory = bot_directories(root, bot)[1]
+    check_unlocked(root, bot)
     gone = plan_prune(list_snapshots(directory), settings.keep, datetime.now(timezone.utc))
     if not module.check_mode:
         apply_prune(directory, gone)

@@ -7,11 +7,15 @@ Imported twice, the package would have two of each class, and an error raised by
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+
+import pytest
 
 _ON_TARGETS = "ansible.module_utils.clawfactory_core"
 _HERE = "clawfactory_core"
@@ -45,3 +49,12 @@ class _CoreAlias(MetaPathFinder):
 
 
 sys.meta_path.insert(0, _CoreAlias())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_directory_stays_as_it_is() -> Iterator[None]:
+    """Tests change modes and owners, as root: one directory too far, and apt finds ``/tmp`` closed."""
+    before = os.stat(tempfile.gettempdir())
+    yield
+    after = os.stat(tempfile.gettempdir())
+    assert [oct(after.st_mode), after.st_uid, after.st_gid] == [oct(before.st_mode), before.st_uid, before.st_gid]

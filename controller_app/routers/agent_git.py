@@ -16,7 +16,10 @@ from ..services.git_server import GitServer, GitServiceName
 _LARGEST_FETCH = 1 << 20  # bytes: what a client has and wants, forty bytes a commit
 _HEADERS = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 
-router = APIRouter(prefix="/agent/repository.git", dependencies=[Depends(require_agent_or_login)])
+# Git's protocol describes itself.
+router = APIRouter(
+    prefix="/agent/repository.git", dependencies=[Depends(require_agent_or_login)], include_in_schema=False
+)
 
 
 @router.get("/info/refs")

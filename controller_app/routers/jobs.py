@@ -1,4 +1,4 @@
-"""Jobs of the machine and snapshots, for the operator."""
+"""Jobs of the machine, for the operator."""
 
 from __future__ import annotations
 
@@ -6,33 +6,18 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Path
+from fastapi import APIRouter, Depends, Path
 from starlette.responses import StreamingResponse
 
 from clawfactory_core.jobs.protocol import Refusal
 
 from ..dependencies import JobsDep, require_operator
-from ..schemas.agent import SnapshotRequest
 from ..schemas.promotion import Job
 from ..services.jobs import JobsClient
 
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{24}$")]
 
 router = APIRouter(tags=["jobs"], dependencies=[Depends(require_operator)])
-
-
-@router.get("/snapshot")
-async def read_snapshots(jobs: JobsDep) -> list[dict[str, Any]]:
-    """Return all snapshots of the bot, the newest last."""
-    snapshots: list[dict[str, Any]] = (await jobs.ask("snapshots"))["snapshots"]
-    return snapshots
-
-
-@router.post("/snapshot", status_code=202)
-async def create_snapshot(jobs: JobsDep, body: Annotated[SnapshotRequest | None, Body()] = None) -> Job:
-    """Ask for a snapshot."""
-    label = body.label if body else ""
-    return Job.model_validate((await jobs.ask("snapshot", actor="operator", label=label or None))["job"])
 
 
 @router.get("/jobs")
@@ -47,7 +32,11 @@ async def read_job(job: JobId, jobs: JobsDep) -> Job:
     return Job.model_validate((await jobs.ask("job", id=job))["job"])
 
 
-@router.get("/jobs/{job}/events", response_class=StreamingResponse)
+@router.get(
+    "/jobs/{job}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
 async def follow_job(job: JobId, jobs: JobsDep) -> StreamingResponse:
     """Stream the states of a job as server-sent events until it has ended."""
     await jobs.ask("job", id=job)  # one that is not there is a problem document, not a stream

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Body, Depends, Path
 
-from ..dependencies import JobsDep, ProposalServiceDep, require_operator
-from ..schemas.promotion import Branch, BranchDiff, DenyRequest, Job, MergeRequest, PromotionRequest
+from ..dependencies import JobsDep, MachineDep, ProposalServiceDep, require_operator
+from ..schemas.promotion import (
+    Branch,
+    BranchDiff,
+    DenyRequest,
+    Job,
+    MergeRequest,
+    PastPromotion,
+    PromotionRequest,
+    RollbackRequest,
+)
 
 _ACTOR = "operator"
 Name = Annotated[str, Path(pattern=r"^(?:proposal/)?[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
@@ -52,6 +61,18 @@ async def promote_main(proposals: ProposalServiceDep, jobs: JobsDep) -> Job:
 async def promote_commit(body: PromotionRequest, jobs: JobsDep) -> Job:
     """Promote a commit of the approved branch."""
     return _job(await jobs.ask("promotion", actor=_ACTOR, source="dashboard", sha=body.sha))
+
+
+@router.get("/controller/history")
+async def read_history(machine: MachineDep) -> list[PastPromotion]:
+    """Return the latest promotions and rollbacks, the newest first."""
+    return [PastPromotion.model_validate(entry) for entry in (await machine.read_promotion())["history"]]
+
+
+@router.post("/controller/rollback", status_code=202)
+async def roll_back(jobs: JobsDep, body: Annotated[RollbackRequest | None, Body()] = None) -> Job:
+    """Go back to what was approved before, or to a commit that was."""
+    return _job(await jobs.ask("rollback", actor=_ACTOR, sha=body.sha if body else None))
 
 
 def _job(answer: dict[str, object]) -> Job:

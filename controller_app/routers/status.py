@@ -5,17 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
+from starlette.responses import PlainTextResponse, Response
 
 from ..dependencies import StatusServiceDep, require_operator
 from ..schemas.status import Status
+from ..services.metrics import CONTENT_TYPE, write_metrics
 
 router = APIRouter(tags=["status"], dependencies=[Depends(require_operator)])
 
 
 @router.get("/status")
 async def read_status(status: StatusServiceDep) -> Status:
-    """Return the state of the gateway and the approved commit."""
+    """Return the state of the bot; ``problems`` names what could not be looked at."""
     return await status.read_status()
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def read_metrics(status: StatusServiceDep) -> Response:
+    """Return the state of the bot as Prometheus reads it."""
+    return Response(write_metrics(await status.read_status()), headers={"Content-Type": CONTENT_TYPE})
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 ProposalState = Literal["open", "merged", "denied"]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_ -]{0,64}$")]
@@ -40,7 +40,7 @@ class SnapshotRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    label: Label = ""
+    label: Label = Field(default="", examples=["before-upgrade"])
 
 
 class AgentSnapshot(BaseModel):

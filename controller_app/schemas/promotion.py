@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+_COMMIT = "3f786850e387550fdab836ed7e6dc881de23001b"
 
 
 class _Body(BaseModel):
@@ -42,20 +45,44 @@ class MergeRequest(_Body):
     """Merges and promotes a proposal."""
 
     #: The commit the operator has seen: what the bot pushes meanwhile is not merged.
-    expected_sha: Commit
+    expected_sha: Commit = Field(examples=[_COMMIT])
 
 
 class DenyRequest(_Body):
     """Closes a proposal."""
 
     #: The bot can read it.
-    reason: Reason
+    reason: Reason = Field(examples=["It promises more than it can do."])
 
 
 class PromotionRequest(_Body):
     """Promotes a commit of the approved branch."""
 
-    sha: Commit
+    sha: Commit = Field(examples=[_COMMIT])
+
+
+class RollbackRequest(_Body):
+    """Goes back to what was approved before."""
+
+    #: To which commit; the one before the present one if it is not given.
+    sha: Commit | None = Field(default=None, examples=[_COMMIT])
+
+
+class PastPromotion(BaseModel):
+    """One promotion or rollback that ended."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    time: str
+    actor: str
+    source: str
+    from_commit: str
+    to_commit: str
+    result: str
+    reason: str
+    snapshot: str
+    rollback: bool
 
 
 class Job(BaseModel):
@@ -63,10 +90,12 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    id: str
-    kind: str
-    actor: str
-    source: str
+    id: str = Field(examples=["019bc1a2f7d04c1e9a3b5d7f"])
+    kind: str = Field(examples=["promotion"])
+    actor: str = Field(examples=["operator"])
+    source: str = Field(examples=["dashboard"])
+    #: What was asked for: the fields of the request.
+    options: dict[str, str] = {}
     state: Literal["queued", "running", "done", "failed"]
     asked: str
     started: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..services.gateway import GatewayState
 
@@ -34,6 +34,50 @@ class ApprovedStatus(BaseModel):
     reason: str | None
 
 
+class SnapshotStatus(BaseModel):
+    """The newest snapshot."""
+
+    id: str
+    time: datetime
+    #: Seconds since then.
+    age: float
+    #: Bytes.
+    size: int
+    #: Of all snapshots together, bytes.
+    total_size: int
+    count: int
+
+
+class EgressDenial(BaseModel):
+    """What the bot, or this controller, wanted to reach and may not."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    time: datetime
+    from_: str = Field(alias="from", serialization_alias="from")
+    host: str
+    port: str
+    #: How often, in the end of the proxy's log that is looked at.
+    count: int
+
+
+class MachineStatus(BaseModel):
+    """What the machine says. ``None`` is what it did not say; :attr:`Status.problems` tells why."""
+
+    locked: bool | None = None
+    #: Whether the private key of snapshots is on the machine.
+    key: bool | None = None
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+    #: Phase of a promotion that goes on, or was cut short; empty if there is none.
+    promotion: str | None = None
+    #: Paths of the approved tree that are not as they were promoted.
+    drift: list[str] | None = None
+    #: Commits of the approved branch that are not approved.
+    behind: int | None = None
+    denials: list[EgressDenial] | None = None
+
+
 class Status(BaseModel):
     """One bot at one moment."""
 
@@ -43,5 +87,12 @@ class Status(BaseModel):
     build: str | None
     gateway: GatewayStatus
     approved: ApprovedStatus
-    #: When this was looked at, in UTC.
+    machine: MachineStatus
+    #: Proposals that wait for a decision; ``None`` when they cannot be read.
+    proposals_open: int | None
+    #: ``None`` when there is none, or the machine does not answer.
+    snapshot: SnapshotStatus | None
+    #: What could not be looked at, and why.
+    problems: list[str]
+    #: When this was looked at, in UTC. What takes long to find out may be some seconds older.
     time: datetime

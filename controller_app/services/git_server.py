@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from clawfactory_core.promotion.names import PREFIX
 from clawfactory_core.promotion.repository import MAIN
 
 from .approved import read_ref
-from .audit import record_refusal
+from .audit import Refusals
 from .git_process import GitCommand, GitFailed, drain, feed, printable, read_both, run_git, start_git
 from .push_commands import PushCommands, form_problem, read_commands, refusal_report
 from .push_limits import PushRate, directory_bytes
@@ -39,6 +40,8 @@ _ERRORS = (
     *("badFilemode", "emptyName", "fullPathname", "hasDot", "hasDotdot", "hasDotgit", "nullSha1", "nulInCommit"),
     *("zeroPaddedFilemode", "gitattributesSymlink", "gitignoreSymlink", "gitmodulesParse", "mailmapSymlink"),
 )
+#: In its report, as pkt-lines: a pack that it does not take, or a ref that it does not move.
+_REFUSED_BY_GIT = re.compile(rb"[0-9a-f]{4}(unpack (?!ok\n)|ng refs/)")
 _VISIBLE = PREFIX.removesuffix("/")
 
 _logger = logging.getLogger(__name__)
@@ -69,6 +72,7 @@ class GitServer:
     :param seconds: that one request may take, and its body to arrive.
     :param rate: counts pushes.
     :param pushed: called after each push that git has handled.
+    :param refusals: gets what is refused.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class GitServer:
         seconds: float,
         rate: PushRate,
         pushed: Callable[[], None],
+        refusals: Refusals,
     ) -> None:
         hook = _HOOKS / "pre-receive"
         if not os.access(hook, os.X_OK):
@@ -91,6 +96,7 @@ class GitServer:
         self.seconds = seconds
         self._rate = rate
         self._pushed = pushed
+        self._refusals = refusals
         self._tidier = Tidier(paths.origin, paths.proposals, paths.promotion, seconds=seconds)
         self._push = asyncio.Semaphore(1)
         self._fetches = asyncio.Semaphore(_FETCHES_AT_ONCE)
@@ -167,10 +173,10 @@ class GitServer:
             return b""  # git tries with nothing before it sends much
         reasons = {command.ref: problem for command in push.commands if (problem := form_problem(command))}
         if reasons:
-            return _refuse(push, reasons)
+            return self._refuse(push, "reference", reasons)
         problem = await self._limit_problem()
         if problem:
-            return _refuse(push, {command.ref: problem for command in push.commands})
+            return self._refuse(push, "limit", {command.ref: problem for command in push.commands})
         await self._copy_main()
         try:
             return await self._receive(push, body)
@@ -193,14 +199,23 @@ class GitServer:
                     raise GitFailed("receive-pack", printable(errors) or "ended without an answer")
         except TimeoutError:
             problem = f"not checked within {self.seconds:g} s; push less at once"
-            return _refuse(push, {command.ref: problem for command in push.commands})
+            return self._refuse(push, "time", {command.ref: problem for command in push.commands})
         finally:
             os.close(writing)
             # Only now does the pipe end, and what the hook had to say is short enough to be in it.
             with os.fdopen(reading, "rb") as stream:
-                for line in stream.read().decode("utf-8", "replace").splitlines():
-                    record_refusal("push", line)
+                said = stream.read().decode("utf-8", "replace").splitlines()
+            for line in said:
+                self._refusals.record("push", "content", line)
+        if not said and _REFUSED_BY_GIT.search(report):
+            self._refusals.record("push", "git", "git itself refused it", {"ref": push.commands[0].ref})
         return report
+
+    def _refuse(self, push: PushCommands, code: str, reasons: dict[str, str]) -> bytes:
+        for ref, reason in reasons.items():
+            self._refusals.record("push", code, reason, {"ref": ref})
+        hint = "\n".join(f"REFUSED {ascii(ref)[1:-1][:200]}: {reason}" for ref, reason in reasons.items())
+        return refusal_report(push, reasons, hint)
 
     def _hook_environment(self, descriptor: int) -> dict[str, str]:
         return {
@@ -275,10 +290,3 @@ def _settings(service: GitServiceName) -> list[tuple[str, str]]:
         ("receive.advertisePushOptions", "false"),
         ("receive.keepAlive", "5"),
     ]
-
-
-def _refuse(push: PushCommands, reasons: dict[str, str]) -> bytes:
-    for ref, reason in reasons.items():
-        record_refusal("push", reason, {"ref": ref})
-    hint = "\n".join(f"REFUSED {ascii(ref)[1:-1][:200]}: {reason}" for ref, reason in reasons.items())
-    return refusal_report(push, reasons, hint)

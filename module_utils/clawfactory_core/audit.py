@@ -26,6 +26,8 @@ NO_PREVIOUS = "0" * 64
 #: The event of the line that follows one that was cut short; it names the hash of that and of the last whole line.
 TORN = "audit.torn"
 LINE_BYTES = 65536
+#: Bytes after which a bot's log of decisions is rotated.
+DECISION_BYTES = 64 << 20
 _MODE = 0o640
 _RESERVED = frozenset({"time", "bot", "event", "previous"})
 

@@ -94,7 +94,7 @@ def apply_config(plan: ConfigPlan, validate: Validate) -> None:
     _validate_once(request, plan.operator_text, validate)
     previous = request.directory / MANAGED
     if previous.exists():
-        _keep_known_good(request)
+        keep_known_good(request.directory)
     apply_files(plan.files)
 
 
@@ -116,11 +116,12 @@ def restore_known_good(directory: Path, gid: int) -> bool:
     return True
 
 
-def _keep_known_good(request: ConfigRequest) -> None:
-    kept = request.directory / KNOWN_GOOD
+def keep_known_good(directory: Path) -> None:
+    """Keep both files as they are now."""
+    kept = directory / KNOWN_GOOD
     kept.mkdir(mode=0o750, exist_ok=True)
     for name in (OPERATOR, MANAGED):
-        source = request.directory / name
+        source = directory / name
         write_atomic(kept / name, source.read_bytes() if source.exists() else b"{}\n", mode=0o640, owner=0, group=0)
 
 

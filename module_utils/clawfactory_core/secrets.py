@@ -28,6 +28,9 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 # In the registry a name begins with the bot's, and that may begin with a digit.
 _LINE_NAME = re.compile(r"[A-Z0-9][A-Z0-9_]*")
 _FINGERPRINTS, _PRIVATE = "fingerprints.json", "snapshot.key"
+#: Of the controller, by which the gateway knows it.
+_DEVICE_KEY = "device.key"
+_HEX_KEY = re.compile("[0-9a-f]{64}")
 _AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 
 #: Makes an age key pair: ``(identity, recipient)``; see ``adapters.age``.
@@ -38,9 +41,10 @@ CONTROLLER_PREFIX = "CONTROLLER_"
 #: Stands in ``controller.env`` with the secrets, but is none.
 _PUBLIC = "CONTROLLER_AGE_RECIPIENT"
 
+_GATEWAY_TOKEN = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 - its name
 #: Tokens that ClawFactory makes itself: name in the inventory -> (name in the gateway's file, in the controller's).
 TOKENS: dict[str, tuple[str | None, str | None]] = {
-    "OPENCLAW_GATEWAY_TOKEN": ("OPENCLAW_GATEWAY_TOKEN", None),
+    _GATEWAY_TOKEN: (_GATEWAY_TOKEN, None),
     "CLAWFACTORY_AGENT_TOKEN": ("CLAWFACTORY_AGENT_TOKEN", "CONTROLLER_AGENT_TOKEN"),
     "CONTROLLER_TOKEN": (None, "CONTROLLER_TOKEN"),
     "CONTROLLER_WEBHOOK_SECRET": (None, "CONTROLLER_WEBHOOK_SECRET"),
@@ -151,6 +155,10 @@ def plan_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> Secret
     key_files, recipient, new_key = _snapshot_key(request, directory, make_key_pair)
     if new_key:
         generated.append("snapshot.key")
+    device_key = _kept_device_key(directory)
+    if not device_key:
+        device_key = random_source.token_hex(32)
+        generated.append(_DEVICE_KEY)
     controller[_PUBLIC] = recipient
     private = next((spec.content for spec in key_files if spec.path.name == _PRIVATE), "") or _text(
         directory / _PRIVATE
@@ -158,8 +166,10 @@ def plan_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> Secret
     specs = [
         *_specs(request, directory, gateway, controller),
         *key_files,
+        _root_file(directory / _DEVICE_KEY, device_key + "\n"),
+        *_device(directory, request.controller_uid, device_key, gateway[_GATEWAY_TOKEN]),
         *_registry(request, gateway, controller),
-        _fingerprints(directory, request.controller_uid, gateway, controller, private),
+        _fingerprints(directory, request.controller_uid, gateway, controller, f"{private}\n{device_key}"),
     ]
     return SecretsPlan(plan_files(specs), generated, sorted(key for key, value in gateway.items() if value), recipient)
 
@@ -249,7 +259,7 @@ def rotate_gateway_token(root: Path, bot: str, uid: int) -> None:
     :raises InvalidInput: the bot has no secrets on this machine.
     """
     directory = root / "secrets" / bot
-    name = "OPENCLAW_GATEWAY_TOKEN"
+    name = _GATEWAY_TOKEN
     with _registry_lock(root):
         held, runtime, registry = (
             read_env(path)
@@ -266,8 +276,13 @@ def rotate_gateway_token(root: Path, bot: str, uid: int) -> None:
             _root_file(directory / "gateway.env", format_env({**held, **token})),
             _runtime_file(directory / "run" / "gateway.env", {**runtime, **token}, uid),
             _root_file(root / "secrets" / "tokens.env", format_env(registry)),
-            _fingerprints(directory, reader, {**held, **token}, controller, _text(directory / _PRIVATE)),
-        ]
+            _fingerprints(
+                directory, reader, {**held, **token}, controller,
+                f"{_text(directory / _PRIVATE)}\n{_text(directory / _DEVICE_KEY)}",
+            ),
+        ]  # fmt: skip
+        if (directory / "run" / "device").is_dir():
+            specs += _device(directory, reader, _kept_device_key(directory), token[name])
         apply_files(plan_files(specs))
 
 
@@ -359,6 +374,29 @@ def _specs(
 def _runtime_file(path: Path, values: Mapping[str, str], uid: int) -> FileSpec:
     """The copy that a container's own user can read; bound into it, so that no secret is in ``docker inspect``."""
     return FileSpec(path, content=format_env(values), owner=uid, group=uid, mode=0o400, secret=True)
+
+
+def _device(directory: Path, uid: int, key: str, token: str) -> list[FileSpec]:
+    """What the controller shows the gateway, in a directory of its own: a new token is seen without a new container."""
+    device = directory / "run" / "device"
+    return [
+        FileSpec(device, state="directory", owner=uid, group=uid, mode=0o500),
+        *(
+            FileSpec(device / name, content=value + "\n", owner=uid, group=uid, mode=0o400, secret=True)
+            for name, value in (("key", key), ("token", token))
+        ),
+    ]
+
+
+def _kept_device_key(directory: Path) -> str:
+    """The controller's key, empty if it has none yet.
+
+    :raises InvalidInput: what is there is none.
+    """
+    key = _text(directory / _DEVICE_KEY).strip()
+    if key and not _HEX_KEY.fullmatch(key):
+        raise InvalidInput(f"{directory / _DEVICE_KEY} holds no key; remove it to have another one made")
+    return key
 
 
 def _fingerprints(

@@ -1,4 +1,4 @@
-"""Attacks on the broker by somebody who has a shell in the gateway: the table, and proof that its attacks are real.
+"""Attacks on the broker by somebody who has a shell in the gateway; `tests/images` proves that they are real.
 
 Every row of ``tests/support/broker_attacks`` goes over the gateway's own socket, as raw bytes, to the broker and the
 real engine. ``CLAWFACTORY_ALL_ATTACKS=1`` also makes those that are further spellings of the same trick.
@@ -6,7 +6,6 @@ real engine. ``CLAWFACTORY_ALL_ATTACKS=1`` also makes those that are further spe
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,38 +15,21 @@ import pytest
 from clawfactory_core import audit
 from tests.support import broker_run
 from tests.support.bots import Bot
-from tests.support.broker_attacks import ATTACKS
+from tests.support.broker_attacks import ATTACKS, LEAST, MADE
 from tests.support.broker_attacks.attack import Attack
 from tests.support.broker_client import Reply
 from tests.support.broker_deployed import Deployed, deployed
-from tests.support.broker_peer import WORKS, peer
 from tests.support.broker_policy import violations
 from tests.support.broker_run import Outcome
 from tests.support.broker_stage import differences
 from tests.support.polling import wait_for
-
-MADE = [attack for attack in ATTACKS if not attack.variant or os.environ.get("CLAWFACTORY_ALL_ATTACKS")]
-# Each of these with its number of rows at least: a table that has shrunk by mistake proves little.
-LEAST = {
-    "mounts": 50,
-    "namespaces": 20,
-    "privileges": 35,
-    "devices and runtimes": 10,
-    "limits": 25,
-    "images and builds": 15,
-    "foreign ids": 35,
-    "exec tricks": 45,
-    "JSON tricks": 35,
-    "HTTP tricks": 75,
-    "other API families": 25,
-}
+from tests.support.scratch import open_to_all
 
 
 @pytest.fixture(scope="module")
 def broker(bot: Bot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     directory = tmp_path_factory.mktemp("broker")
-    for each in (directory, *directory.parents[:3]):
-        each.chmod(0o755)
+    open_to_all(directory)
     with deployed(bot, directory) as found:
         yield found
 
@@ -141,36 +123,6 @@ def test_engine_is_as_before_after_all_of_it(broker: Deployed, others: set[str],
     words = broker.stage.scene.words
     assert f"/{words['new']}" not in names and f"/{words['evil']}" not in names
     assert not {"evil", "evil:latest"} & {*before["volumes"], *before["networks"], *before["images"]}
-
-
-def _real() -> list[Attack]:
-    """Those that are tried without a broker: some of each class, or all of them if asked for."""
-    most = None if os.environ.get("CLAWFACTORY_ALL_ATTACKS") else 16
-    found = []
-    for kind in LEAST:
-        found += [attack for attack in MADE if attack.kind == kind and attack.real and not attack.slow][:most]
-    return found
-
-
-@pytest.fixture(scope="module")
-def without(broker: Deployed) -> Iterator[dict[str, list[int]]]:
-    """Statuses of the same bytes on the raw socket of a test machine's own engine."""
-    image = next(iter(broker.settings["sandbox"]["images"]))
-    nested = [place for _, place in broker.stage.scene.nested]
-    with peer(broker.bot.container("gateway"), image, nested) as stage:
-        yield stage.try_out(_real())
-
-
-class TestRealWithoutBroker:
-    def test_attacks_that_are_said_to_be_real_are(self, without: dict[str, list[int]]) -> None:
-        tame = {name: statuses for name, statuses in without.items() if not statuses or statuses[-1] not in WORKS}
-        assert tame == {}
-        assert len(without) >= 140
-
-    @pytest.mark.parametrize("kind", LEAST)
-    def test_a_good_part_of_each_class_is_real(self, kind: str) -> None:
-        real = [attack for attack in MADE if attack.kind == kind and attack.real]
-        assert len(real) * 3 >= dict(broker_run.groups(MADE))[kind]
 
 
 def _secrets(bot: Bot) -> dict[str, str]:

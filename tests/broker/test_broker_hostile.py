@@ -23,6 +23,7 @@ from tests.support.broker_client import API, Client, Wire, http
 from tests.support.broker_deployed import GATEWAY_SOCKET, Deployed, deployed
 from tests.support.broker_policy import violations
 from tests.support.polling import wait_for
+from tests.support.scratch import open_to_all
 
 STATE = "/home/node/.openclaw"
 # Swaps a directory for a link and back as fast as it can, both by renaming, so that one of them is always there.
@@ -48,8 +49,7 @@ console.log(swaps);
 @pytest.fixture(scope="module")
 def broker(bot: Bot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     directory = tmp_path_factory.mktemp("broker")
-    for each in (directory, *directory.parents[:3]):
-        each.chmod(0o755)
+    open_to_all(directory)
     with deployed(bot, directory) as found:
         yield found
 
@@ -62,8 +62,7 @@ def canary(tmp_path: Path) -> Path:
     (place / "x" / "secret").write_text("of the machine")
     for each in (place, place / "x"):
         each.chmod(0o777)
-    for each in tmp_path.parents[:3]:
-        each.chmod(0o755)
+    open_to_all(tmp_path)
     return place
 
 

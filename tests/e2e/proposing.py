@@ -47,11 +47,11 @@ def propose(bot: Bot, name: str, change: str, title: str = "A change") -> str:
 
     :param change: shell commands, run in the working copy of the repository.
     """
-    started = tool(bot, f"{SKILL} start {name}")
-    assert started.endswith("status=0\n"), started
-    changed = tool(bot, f"(cd proposals/work/{name} && {change})")
-    assert changed.endswith("status=0\n"), changed
-    return tool(bot, f"{SKILL} send {name} '{title}'")
+    started = f"{SKILL} start {name} && (cd proposals/work/{name} && {change}) && echo ready"
+    said = tool(bot, f"{started} && {SKILL} send {name} '{title}'")
+    _, ready, answer = said.partition("\nready\n")
+    assert ready, said
+    return answer
 
 
 def git(repository: Path, *arguments: str) -> str:

@@ -18,7 +18,7 @@ from tests.support.playbooks import REPOSITORY, ansible_playbook
 from tests.support.polling import wait_for
 from tests.support.raw_http import RawAnswer, request, send_from, tunnel
 
-from .conftest import INVENTORY
+from .conftest import INVENTORY, MODEL_PORT
 
 PORT = 3128
 # A public address that is nobody's computer (RFC 7535, AS112): here it is the neighbour's.
@@ -125,17 +125,28 @@ def test_public_address_answers_on_web_ports_alone(open_bot: Bot, port: int) -> 
     assert {answer.status for answer in answers.values()} == {403}
 
 
-@pytest.mark.parametrize(("name", "reachable"), [("rebinding.test", True), ("reviving.test", False)])
-def test_name_that_changes_its_address_never_leads_to_the_private_one(
-    open_bot: Bot, name: str, reachable: bool
-) -> None:
-    """Longer than Squid keeps an answer, so that look-ups fall between check and use."""
-    seen: list[RawAnswer] = []
+CHANGING = {"rebinding.test": True, "reviving.test": False}
+
+
+@pytest.fixture(scope="module")
+def changing(open_bot: Bot) -> dict[str, list[RawAnswer]]:
+    """Answers for the names that change their address, for longer than Squid keeps an answer."""
+    seen: dict[str, list[RawAnswer]] = {name: [] for name in CHANGING}
     end = time.monotonic() + 25
     while time.monotonic() < end:
-        burst = {f"plain {number}": request(f"http://{name}/health") for number in range(20)}
-        burst |= {f"tunnel {number}": tunnel(f"{name}:443") for number in range(20)}
-        seen += send_from(open_bot, "egress", PORT, burst).values()
+        for name, answers in seen.items():
+            burst = {f"plain {number}": request(f"http://{name}/health") for number in range(20)}
+            burst |= {f"tunnel {number}": tunnel(f"{name}:443") for number in range(20)}
+            answers += send_from(open_bot, "egress", PORT, burst).values()
+    return seen
+
+
+@pytest.mark.parametrize(("name", "reachable"), CHANGING.items())
+def test_name_that_changes_its_address_never_leads_to_the_private_one(
+    changing: dict[str, list[RawAnswer]], name: str, reachable: bool
+) -> None:
+    """Look-ups fall between check and use, too."""
+    seen = changing[name]
     assert not [answer for answer in seen if IS_PRIVATE in answer.text]
     assert {answer.status for answer in seen} <= {200, 403, 503}
     # Both answers have come up, or this would have shown nothing.
@@ -186,3 +197,21 @@ class TestSandboxes:
 
     def test_verification_knows_that_network(self, open_bot: Bot) -> None:
         ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", "e2e", "--extra-vars", OPEN).succeeded()
+
+
+class TestNone:
+    """At the end: the same bot with its egress in mode ``none``."""
+
+    @pytest.fixture(scope="class")
+    def closed_bot(self, open_bot: Bot) -> Bot:
+        mode = json.dumps({"egress_mode": "none", "egress_allow_extra": ["public.test"]})
+        ansible_playbook("site.yml", INVENTORY, "--limit", "e2e", "--extra-vars", mode).succeeded()
+        return open_bot
+
+    @pytest.mark.parametrize(
+        "place", [f"{LAN_IPV4}:{MODEL_PORT}", "public.test:443", f"{PUBLIC}:80", "host.docker.internal:80"]
+    )
+    def test_nothing_answers_not_even_the_model(self, closed_bot: Bot, place: str) -> None:
+        ways = {"plain": request(f"http://{place}/health"), "tunnel": tunnel(place)}
+        answers = send_from(closed_bot, "egress", PORT, ways)
+        assert {name: answer.status for name, answer in answers.items()} == {"plain": 403, "tunnel": 403}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -64,12 +66,6 @@ class TestFromProposalToRollback:
         assert last["to_commit"] == approved_commit(bot) == refs(bot)["origin.git refs/heads/main"]
         assert last["snapshot"], "no snapshot was made first"
 
-    def test_site_finds_nothing_to_do_after_it(self, bot: Bot) -> None:
-        started = bot.inspect("gateway")["State"]["StartedAt"]
-        run = ansible_playbook("site.yml", INVENTORY, "--limit", bot.name).succeeded()
-        assert run.changed == []
-        assert bot.inspect("gateway")["State"]["StartedAt"] == started
-
     def test_bot_reads_that_it_was_merged(self, bot: Bot) -> None:
         status = tool(bot, f"{SKILL} status")
         assert '"state": "merged"' in status, status
@@ -86,8 +82,12 @@ class TestFromProposalToRollback:
         for attack in (f"echo x > {workspace}/NOTES.md", f"rm {workspace}/NOTES.md", f"mv {workspace}/NOTES.md /tmp"):
             assert bot.sh(attack).returncode != 0, attack
         assert "[refused]" in bot.chat("RUN: rm /workspace/NOTES.md || echo '[refused]'")
+
+    def test_site_finds_nothing_to_do_after_both(self, bot: Bot) -> None:
+        started = bot.inspect("gateway")["State"]["StartedAt"]
         run = ansible_playbook("site.yml", INVENTORY, "--limit", bot.name).succeeded()
         assert run.changed == []
+        assert bot.inspect("gateway")["State"]["StartedAt"] == started
 
     def test_rollback_takes_it_away_again(self, bot: Bot) -> None:
         back_to = history(bot)[-1]["from_commit"]
@@ -131,6 +131,48 @@ class TestFromProposalToRollback:
         assert run.returncode == 2
         assert "locked" in run.failures[bot.name]
         assert approved_commit(bot) == before
+
+    def test_lock_that_is_thrown_in_the_middle_wins(self, bot: Bot) -> None:
+        lock, journal = bot.root / "locks" / bot.name, bot.root / "promotion" / bot.name / "journal.json"
+        before, started = approved_commit(bot), bot.inspect("gateway")["State"]["StartedAt"]
+        assert before != refs(bot)["origin.git refs/heads/main"], "there is nothing to promote"
+        with ThreadPoolExecutor(1) as beside:
+            running = beside.submit(play, bot, "promote")
+            try:
+                wait_for("its journal", journal.exists, 60, every=0.01)
+                lock.touch()
+                run = running.result()
+            finally:
+                lock.unlink(missing_ok=True)
+        assert run.returncode == 2
+        assert "locked" in run.failures[bot.name]
+        assert (approved_commit(bot), bot.inspect("gateway")["State"]["StartedAt"]) == (before, started)
+        assert history(bot)[-1]["result"] == "failed"
+        assert not journal.exists()
+
+    def test_operators_own_commit_goes_live_while_the_bot_pushes(self, bot: Bot, tmp_path: Path) -> None:
+        clone = tmp_path / "clone"
+        play(bot, "clone", clone_to=str(clone)).succeeded()
+        assert git(clone, "rev-parse", "HEAD") == refs(bot)["origin.git refs/heads/main"]
+        with (clone / "workspace" / "SOUL.md").open("a") as soul:
+            soul.write("By the operator.\n")
+        git(clone, "-c", "user.name=me", "-c", "user.email=me@example.org", "commit", "--quiet", "--all", "-m", "Mine")
+        commit = git(clone, "rev-parse", "HEAD")
+        accepted = []
+        with ThreadPoolExecutor(1) as beside:
+            running = beside.submit(play, bot, "promote", promote_from=str(clone))
+            while not running.done():
+                name = f"race-{len(accepted)}"
+                change = f"echo {name} > workspace/race.md; git add .; change"
+                # While the gateway restarts, nothing can be run in it.
+                if bot.sh(f'{PREPARE}{change}; push "$url" HEAD:refs/heads/proposal/{name}').returncode == 0:
+                    accepted.append(f"proposals.git refs/heads/proposal/{name}")
+            running.result().succeeded()
+        assert accepted, "nothing was pushed meanwhile"
+        assert set(accepted) <= set(refs(bot))
+        assert approved_commit(bot) == refs(bot)["origin.git refs/heads/main"] == commit
+        assert "By the operator." in seen(bot, "SOUL.md")
+        assert bot.run("test", "-e", "/home/node/.openclaw/workspace/race.md").returncode != 0
 
 
 class TestDenial:
@@ -181,11 +223,14 @@ class TestPushesFromTheGateway:
         assert done.returncode == 0, done.stderr
         assert "proposals.git refs/heads/proposal/by-hand" in refs(bot)
 
-    @pytest.mark.parametrize("attack", ATTACKS)
-    def test_push_is_refused_and_changes_nothing(self, bot: Bot, attack: str) -> None:
-        # A clone has the controller show the main of now.
+    @pytest.fixture(scope="class")
+    def main_of_now(self, bot: Bot) -> None:
+        """A clone has the controller show it; no attack after that may find another."""
         prepared = bot.sh(PREPARE)
         assert prepared.returncode == 0, prepared.stderr
+
+    @pytest.mark.parametrize("attack", ATTACKS)
+    def test_push_is_refused_and_changes_nothing(self, bot: Bot, main_of_now: None, attack: str) -> None:
         before, commit = refs(bot), approved_commit(bot)
         done = bot.sh(PREPARE + ATTACKS[attack], timeout=180)
         assert done.returncode != 0, f"it succeeded: {done.stdout}"
@@ -246,4 +291,7 @@ class TestAgentApi:
         events = [json.loads(line)["event"] for line in lines]
         assert any("promotion" in event for event in events), events
         assert any("den" in event for event in events), events
+        # What TestPushesFromTheGateway was refused, told by the controller; a few lines in an hour.
+        refused = [json.loads(line)["code"] for line in lines if json.loads(line)["event"] == "push.refused"]
+        assert {"reference", "content"} <= set(refused), refused
         assert all(bot.token not in line for line in lines)

@@ -1,7 +1,8 @@
 """With a remote: proposals go to a repository elsewhere, its owner merges there, and a webhook or a playbook promotes.
 
-A bare repository over HTTP in the machine's neighbourhood stands for the remote. It is reached through egress by the
-controller, and by the machine itself; the bot reaches it in no way.
+A program in the machine's neighbourhood stands for GitHub: a bare repository over HTTP, and pull requests. It is
+reached through egress by the controller, and by the machine itself; the bot reaches it in no way. The tests follow one
+another.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from clawfactory_core import audit
 from tests.support.bots import Answer, Bot, http
 from tests.support.git_server import CLEAN
+from tests.support.github_server import REPOSITORY as NAME
 from tests.support.lan_host import LAN_IPV4, LanHost
 from tests.support.playbooks import REPOSITORY, ansible_playbook
 from tests.support.polling import wait_for
@@ -29,15 +33,16 @@ from .conftest import INVENTORY
 from .proposing import approved_commit, git, history, play, propose, repository, seen
 
 PORT = 8002
-LOGIN = ("x-access-token", "the-remotes-own-token-0123456789")
-URL = f"http://{LAN_IPV4}:{PORT}/bot.git"
-VARIABLES = {
+TOKEN = "the-remotes-own-token-0123456789"
+SERVER = f"http://{LAN_IPV4}:{PORT}"
+URL = f"{SERVER}/{NAME}.git"
+VARIABLES: dict[str, object] = {
     "promotion_remote_url": URL,
-    "controller_github_repository": "owner/bot",
+    "controller_github_repository": NAME,
     "controller_github_actors": ["alice"],
-    # Pull requests are refused there; the branches arrive all the same.
-    "controller_github_api_url": f"http://{LAN_IPV4}:{PORT}/api",
-    "secrets_env": {"STANDIN_API_KEY": "only-the-stand-in-takes-this-one", "CONTROLLER_REMOTE_TOKEN": LOGIN[1]},
+    "controller_github_api_url": f"{SERVER}/api",
+    "secrets_env": {"STANDIN_API_KEY": "only-the-stand-in-takes-this-one", "CONTROLLER_REMOTE_TOKEN": TOKEN},
+    "egress_endpoints_extra": [{"host": "registry.npmjs.org", "port": 443, "private": True}],
 }
 
 
@@ -91,8 +96,16 @@ def remote(bot: Bot, lan: LanHost, tmp_path_factory: pytest.TempPathFactory) -> 
     before = approved_commit(bot)
     found = Remote(tmp_path_factory.mktemp("remote"))
     found.fill(bot)
-    server = [sys.executable, "-m", "tests.support.git_server", "--root", str(found.bare.parent), "--listen", LAN_IPV4]
-    lan.start(["env", f"--chdir={REPOSITORY}", *server, "--port", str(PORT)], {"STANDIN_LOGIN": ":".join(LOGIN)})
+    server = [
+        sys.executable,
+        "-m",
+        "tests.support.github_server",
+        "--repository",
+        str(found.bare),
+        "--listen",
+        LAN_IPV4,
+    ]
+    lan.start(["env", f"--chdir={REPOSITORY}", *server, "--port", str(PORT)], {"STANDIN_TOKEN": TOKEN})
     wait_for("the remote", partial(_answers, lan), 20)
     deploy(bot, VARIABLES)
     yield found
@@ -102,7 +115,15 @@ def remote(bot: Bot, lan: LanHost, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def _answers(lan: LanHost) -> bool:
-    return lan.run(["curl", "--silent", "--fail", f"http://{LAN_IPV4}:{PORT}/health"]).returncode == 0
+    return lan.run(["curl", "--silent", "--fail", f"{SERVER}/health"]).returncode == 0
+
+
+def pulls(lan: LanHost, branch: str) -> list[dict[str, Any]]:
+    """Pull requests for a branch, as GitHub lists them."""
+    address = f"{SERVER}/api/repos/{NAME}/pulls?head=octo-org:{branch}&state=all"
+    done = lan.run(["curl", "--silent", "--fail", "-H", f"Authorization: Bearer {TOKEN}", address])
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
 
 
 def deploy(bot: Bot, variables: dict[str, object]) -> None:
@@ -112,7 +133,7 @@ def deploy(bot: Bot, variables: dict[str, object]) -> None:
 
 def event(commit: str, **changes: object) -> dict[str, object]:
     """What GitHub sends when a pull request was merged, as far as anybody looks at it."""
-    repository = {"full_name": "owner/bot"}
+    repository = {"full_name": NAME}
     pull_request = {
         "merged": True,
         "merged_by": {"login": "alice"},
@@ -136,21 +157,34 @@ def deliver(bot: Bot, content: dict[str, object], delivery: str = "", secret: st
     return http(f"{bot.controller_url}/webhook/github", headers=headers, body=body)
 
 
-def proposed(bot: Bot, remote: Remote, name: str, line: str) -> None:
+def proposed(bot: Bot, remote: Remote, name: str, line: str, more: str = "true") -> None:
     """Have the bot propose, and wait until the branch is at the remote."""
-    said = propose(bot, name, f"echo '{line}' >> workspace/SOUL.md")
+    said = propose(bot, name, f"echo '{line}' >> workspace/SOUL.md; {more}")
     assert "accepted" in said, said
     branch = f"refs/heads/proposal/{name}"
     wait_for("the branch at the remote", lambda: branch in git(remote.bare, "for-each-ref", "--format=%(refname)"), 60)
 
 
-def test_merged_at_the_remote_and_promoted_by_playbook(bot: Bot, remote: Remote) -> None:
-    proposed(bot, remote, "by-playbook", "Promoted by a playbook.")
+def test_merged_at_the_remote_and_promoted_by_playbook(bot: Bot, remote: Remote, lan: LanHost) -> None:
+    manifest = '{"name":"e2e-save","private":true,"dependencies":{"is-number":"7.0.0"}}'
+    add = f"printf %s '{manifest}' > workspace/{bot.name}_save/package.json"
+    proposed(bot, remote, "by-playbook", "Promoted by a playbook.", add)
+    (pull,) = wait_for("the pull request", lambda: pulls(lan, "proposal/by-playbook"), 60)
+    assert (pull["state"], pull["base"], pull["head"]["ref"]) == ("open", "main", "proposal/by-playbook")
+    assert pull["title"] == "A change"
+    assert f"Proposed by the bot **{bot.name}**" in pull["body"]
     commit = remote.merge("proposal/by-playbook")
     assert "Promoted by a playbook." not in seen(bot, "SOUL.md")
     play(bot, "promote").succeeded()
     assert approved_commit(bot) == commit
     assert "Promoted by a playbook." in seen(bot, "SOUL.md")
+
+
+def test_packages_of_the_promotion_are_installed(bot: Bot, remote: Remote) -> None:
+    installed = f"/home/node/.openclaw/installed/{bot.name}_save/node_modules/is-number/package.json"
+    done = bot.run("cat", installed)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == "7.0.0"
 
 
 def test_operator_does_not_merge_where_the_remote_decides(bot: Bot, remote: Remote) -> None:
@@ -179,7 +213,7 @@ class TestWebhook:
         "changes",
         [{"merged": False}, {"merged": "true"}, {"merged_by": None}, {"merged_by": {"login": ""}},
          {"merged_by": {"login": "mallory"}}, {"merge_commit_sha": None}, {"merge_commit_sha": "main"},
-         {"base": {"ref": "other", "repo": {"full_name": "owner/bot"}}},
+         {"base": {"ref": "other", "repo": {"full_name": NAME}}},
          {"base": {"ref": "main", "repo": {"full_name": "mallory/bot"}}}],
     )  # fmt: skip
     def test_bent_event_changes_nothing(self, bot: Bot, remote: Remote, changes: dict[str, object]) -> None:
@@ -209,6 +243,59 @@ class TestWebhook:
         assert approved_commit(bot) == before
 
 
+def test_denied_proposal_is_closed_at_the_remote(bot: Bot, remote: Remote, lan: LanHost) -> None:
+    assert [pull["state"] for pull in pulls(lan, "proposal/not-here")] == ["open"]
+    play(bot, "deny", deny_branch="proposal/not-here", deny_reason="Not there either.").succeeded()
+    proposed(bot, remote, "afterwards", "Whatever.")
+
+    def states() -> list[str] | None:
+        found = [pull["state"] for pull in pulls(lan, "proposal/not-here")]
+        return found if "open" not in found else None
+
+    assert wait_for("the end of the pull request", states, 60) == ["closed"]
+
+
+def test_refusals_are_audited_by_the_machine(bot: Bot, remote: Remote) -> None:
+    """What :class:`TestWebhook` was refused, as codes in the chain of decisions, and nothing that a stranger wrote."""
+    log = bot.root / "audit" / f"{bot.name}.jsonl"
+
+    def told() -> set[str]:
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        return {line["code"] for line in lines if line["event"] == "webhook.refused"}
+
+    wait_for("the lines", lambda: {"signature", "merged", "actor", "branch", "replay"} <= told(), 30)
+    assert "mallory" not in log.read_text()
+    assert audit.verify(log).problems == ()
+
+
+def test_memory_goes_to_its_branch_without_secrets(bot: Bot, remote: Remote) -> None:
+    workspace = bot.root / "bot_repos" / bot.name / "state" / "workspace"
+    secret = bot.secret("gateway.env", "OPENCLAW_GATEWAY_TOKEN")
+    written = {"memory/2027-01-15.md": "It rained.\n", "memory/token.md": f"My token is {secret}.\n"}
+    for name, text in written.items():
+        assert (
+            bot.sh(
+                f"mkdir -p $HOME/.openclaw/workspace/memory; cat > $HOME/.openclaw/workspace/{name} <<'E'\n{text}E"
+            ).returncode
+            == 0
+        )
+    try:
+        run = play(bot, "backup-memory").succeeded()
+    finally:
+        for name in written:
+            (workspace / name).unlink()
+    listed = git(remote.bare, "ls-tree", "-r", "--name-only", "memory-backup").splitlines()
+    assert "memory/2027-01-15.md" in listed
+    assert git(remote.bare, "show", "memory-backup:memory/2027-01-15.md") == "It rained."
+    assert {Path(name).suffix for name in listed} == {".md"}
+    assert "memory/token.md" not in listed
+    assert run.changed
+    said = json.dumps(run.report)
+    assert "left out: memory/token.md" in said
+    assert "vector store, never in it: " in said
+    assert secret not in said
+
+
 def test_rewritten_history_is_refused(bot: Bot, remote: Remote) -> None:
     before = approved_commit(bot)
     commit = remote.rewrite()
@@ -228,6 +315,16 @@ def test_gateway_reaches_the_remote_in_no_way(bot: Bot, remote: Remote) -> None:
 
 def test_remotes_token_is_in_no_output_and_no_argument(bot: Bot, remote: Remote) -> None:
     logs = subprocess.run(["docker", "logs", bot.container("controller")], capture_output=True, text=True, check=True)
-    assert LOGIN[1] not in logs.stdout + logs.stderr
-    assert LOGIN[1] not in json.dumps(bot.inspect("controller"))
-    assert LOGIN[1] not in (bot.root / "promotion" / bot.name / "settings.json").read_text()
+    assert TOKEN not in logs.stdout + logs.stderr
+    assert TOKEN not in json.dumps(bot.inspect("controller"))
+    assert TOKEN not in (bot.root / "promotion" / bot.name / "settings.json").read_text()
+
+
+def test_branch_is_looked_at_where_no_webhook_arrives(bot: Bot, remote: Remote) -> None:
+    deploy(bot, {**VARIABLES, "controller_poll_seconds": 2})
+    proposed(bot, remote, "by-polling", "Found by polling.")
+    commit = remote.merge("proposal/by-polling")
+    wait_for("the promotion", lambda: history(bot)[-1]["to_commit"] == commit, 240, every=1)
+    last = history(bot)[-1]
+    assert (last["result"], last["source"], last["actor"]) == ("promoted", "polling", "polling")
+    assert "Found by polling." in seen(bot, "SOUL.md")

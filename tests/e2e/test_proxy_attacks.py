@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -155,22 +156,24 @@ def test_gateway_reaches_the_proxy_on_none_of_its_addresses(bot: Bot) -> None:
     asked = {"": request("/health", host=f"localhost:{bot.controller_port}")}
     addresses = [entry["IPAddress"] for entry in bot.inspect("proxy")["NetworkSettings"]["Networks"].values()]
     assert len(addresses) == 2
-    reached = {
-        (address, port): send_from(bot, address, port, asked)[""].status
-        for address in addresses for port in (18789, 8080, bot.gateway_port, bot.controller_port)
-    }  # fmt: skip
+    places = [(each, port) for each in addresses for port in (18789, 8080, bot.gateway_port, bot.controller_port)]
+    with ThreadPoolExecutor(len(places)) as crowd:
+        statuses = list(crowd.map(lambda place: send_from(bot, *place, asked)[""].status, places))
+    reached = dict(zip(places, statuses, strict=True))
     assert set(reached.values()) == {0}, reached
 
 
 @pytest.fixture(scope="class")
 def echo(bot: Bot) -> Iterator[None]:
-    """The gateway stopped, and an echo at its address."""
+    """The gateway killed, and an echo at its address; then the gateway again."""
     name, inside = f"clawfactory-{bot.name}-echo", f"clawfactory-{bot.name}-inside"
     gateway = bot.inspect("gateway")
     address = gateway["NetworkSettings"]["Networks"][inside]["IPAddress"]
     place = ["--detach", "--rm", "--name", name, "--network", inside, "--ip", address]
-    engine("stop", bot.container("gateway"))
+    proxy = bot.inspect("proxy")["State"]["StartedAt"]
+    engine("kill", bot.container("gateway"))
     try:
+        assert http(f"{bot.controller_url}/health").status == 200
         down = http(f"{bot.gateway_url}/")
         assert (down.status, down.headers["retry-after"], b"is down" in down.body) == (503, "5", True)
         program = ["--entrypoint", "node", gateway["Image"], "-e", ECHO]
@@ -181,7 +184,9 @@ def echo(bot: Bot) -> Iterator[None]:
     finally:
         subprocess.run(["docker", "rm", "--force", name], check=True, capture_output=True)
         engine("start", bot.container("gateway"))
+        # At once, and not after the five minutes for which the dead gateway still holds its lease.
         wait_for("the gateway", lambda: http(f"{bot.gateway_url}/readyz").status == 200, 90)
+    assert bot.inspect("proxy")["State"]["StartedAt"] == proxy, "the proxy did not survive it"
 
 
 class TestGatewayReplaced:

@@ -94,6 +94,10 @@ class Bot:
     ) -> subprocess.CompletedProcess[str]:
         return docker("run", "--rm", *self.options(), *options, self.image, *command, timeout=timeout)
 
+    def install(self) -> subprocess.CompletedProcess[str]:
+        """Run the installer in the container that is there."""
+        return docker("exec", self.name, *INSTALLER)
+
     def options(self) -> list[str]:
         hard = ["--read-only", "--user", f"{UID}:{UID}", "--cap-drop", "ALL", "--init", "--pids-limit", "512"]
         hard += ["--security-opt", "no-new-privileges", "--hostname", "e2e-gateway", "--name", self.name]
@@ -115,6 +119,17 @@ def bot(image, tmp_path) -> Iterator[Bot]:
     yield found
     docker("rm", "-f", found.name)
     shutil.rmtree(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def refusing(image, tmp_path_factory) -> Iterator[Bot]:
+    """A container without network, in which whatever is refused is tried in turn; it starts once for all of it."""
+    found = Bot(image, tmp_path_factory.mktemp("refusing"))
+    options = (*found.options(), "--network", "none")
+    assert docker("run", "-d", *options, image, "sleep", "infinity").returncode == 0
+    yield found
+    docker("rm", "-f", found.name)
+    shutil.rmtree(found.root)
 
 
 def locked(
@@ -351,12 +366,12 @@ def test_an_interrupted_install_leaves_the_packages_before(bot, signal):
     ],
 )
 @pytest.mark.parametrize("key", ["dependencies", "optionalDependencies"])
-def test_only_packages_of_the_registry_are_installed(bot, key, spec):
-    bot.manifest({key: {"x": spec}})
-    done = bot.run(*INSTALLER, options=("--network", "none"))
+def test_only_packages_of_the_registry_are_installed(refusing, key, spec):
+    refusing.manifest({key: {"x": spec}})
+    done = refusing.install()
     assert done.returncode == 78
     assert "only versions of the registry" in done.stderr
-    assert not bot.installed.parent.exists()
+    assert not refusing.installed.parent.exists()
 
 
 HOSTILE_LOCKS = [
@@ -374,10 +389,10 @@ HOSTILE_LOCKS = [
 
 
 @pytest.mark.parametrize("lock", HOSTILE_LOCKS)
-def test_hostile_lock_files_are_refused(bot, lock):
-    bot.manifest(WANTED)
-    (bot.root / "save" / "package-lock.json").write_text(json.dumps(lock))
-    done = bot.run(*INSTALLER, options=("--network", "none"))
+def test_hostile_lock_files_are_refused(refusing, lock):
+    refusing.manifest(WANTED)
+    (refusing.root / "save" / "package-lock.json").write_text(json.dumps(lock))
+    done = refusing.install()
     assert done.returncode == 78, done
     assert "package-lock.json" in done.stderr or "only packages of the registry" in done.stderr
 
@@ -392,9 +407,10 @@ def test_hostile_lock_files_are_refused(bot, lock):
     ],
     ids=range(12),
 )
-def test_hostile_manifests_are_refused(bot, text):
-    (bot.root / "save" / "package.json").write_text(text)
-    done = bot.run(*INSTALLER, options=("--network", "none"))
+def test_hostile_manifests_are_refused(refusing, text):
+    refusing.manifest({})
+    (refusing.root / "save" / "package.json").write_text(text)
+    done = refusing.install()
     assert done.returncode == 78, done
     assert done.stderr.startswith("clawfactory: packages of e2e_save were not installed: ")
     assert len(done.stderr) < 1000

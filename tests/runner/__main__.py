@@ -1,6 +1,7 @@
 """``python -m tests.runner [--fast] [STAGE...]``: run the stages, later ones also after a failure, and sum up.
 
-Stages that wait more than they work run beside others, so that all of them end sooner.
+Stages that wait more than they work run beside others, so that all of them end sooner; what needs no engine fills the
+time in which `broker` has the engine to itself.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ STAGES: dict[str, Callable[[Path], list[Result]]] = {
     "engine": stages.engine,
     "lint": lambda _reports: lint.run(),
     "unit": stages.unit,
+    "browser": stages.browser,
     "broker": stages.broker,
     "e2e": stages.e2e,
     "images": stages.images,
@@ -32,10 +34,12 @@ STAGES: dict[str, Callable[[Path], list[Result]]] = {
 #: nothing else may use it meanwhile. The later ones work with the images that it has built.
 PHASES = (
     (("engine",),),
-    (("broker",), ("lint",)),
-    (("e2e",), ("molecule", "images"), ("unit",)),
+    (("broker",),),
+    (("e2e",), ("molecule", "images")),
 )
+#: What uses no engine: a lane beside all phases but the first, which may ask for a password and installs packages, too.
 FAST = ("lint", "unit")
+BESIDE = (*FAST, "browser")
 NEED_ENGINE = ("broker", "e2e", "images", "molecule")
 
 
@@ -48,19 +52,28 @@ def select(wanted: Sequence[str], fast: bool) -> list[str]:
 
 
 def run_stages(selected: Sequence[str], reports: Path) -> list[Result]:
-    """Run the phases in turn, and the lanes of each beside one another; without an engine what needs one has failed."""
+    """Run the phases in turn, the lanes of each beside one another and beside what needs no engine."""
+    beside = [name for name in BESIDE if name in selected]
+    phases = [_selected(phase, selected) for phase in PHASES]
+    labelled = any(len(phase) + bool(beside) > 1 for phase in phases[1:] if phase)
     results: list[Result] = []
-    for phase in PHASES:
-        lanes = [lane for lane in ([name for name in names if name in selected] for names in phase) if lane]
-        without_engine = any(result.stage == "engine" and result.count.failed for result in results)
-        with ThreadPoolExecutor(max_workers=max(1, len(lanes))) as pool:
-            running = [pool.submit(_run_lane, lane, reports, without_engine, len(lanes) > 1) for lane in lanes]
-            try:
+    with ThreadPoolExecutor() as pool:
+        try:
+            results += [result for lane in phases[0] for result in _run_lane(lane, reports, False, False)]
+            without_engine = any(result.count.failed for result in results)
+            aside = pool.submit(_run_lane, beside, reports, False, labelled)
+            for phase in phases[1:]:
+                running = [pool.submit(_run_lane, lane, reports, without_engine, labelled) for lane in phase]
                 results += [result for future in running for result in future.result()]
-            except BaseException:
-                process.end_all()
-                raise
-    return results
+            return results + aside.result()
+        except BaseException:
+            process.end_all()
+            raise
+
+
+def _selected(phase: Sequence[Sequence[str]], selected: Sequence[str]) -> list[list[str]]:
+    lanes = [[name for name in lane if name in selected] for lane in phase]
+    return [lane for lane in lanes if lane]
 
 
 def _run_lane(names: Sequence[str], reports: Path, without_engine: bool, labelled: bool) -> list[Result]:

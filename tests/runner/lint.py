@@ -12,7 +12,7 @@ from .process import program, stream
 from .results import Result, single
 
 STAGE = "lint"
-_LIMIT = 600.0
+_LIMIT = 900.0
 _NOT_OURS = {".git", ".venv", ".ansible", "reports", "galaxy", "node_modules", "__pycache__"}
 _SHELLS = (b"#!/bin/sh", b"#!/bin/bash", b"#!/usr/bin/env bash", b"#!/usr/bin/env sh")
 

@@ -7,6 +7,7 @@ puts into the repository.
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import threading
 from http.server import ThreadingHTTPServer
@@ -15,7 +16,8 @@ from types import TracebackType
 
 from tests.support.git_server import CLEAN, GitHandler
 
-TOKEN = "0c1d9e8f7a6b5c4d3e2f1a0b9c8d7e6f"
+#: Made up anew: tests look for it in all processes of the machine, and another run of them has one, too.
+TOKEN = secrets.token_hex(16)
 _WHO = {
     "GIT_AUTHOR_NAME": "operator",
     "GIT_AUTHOR_EMAIL": "operator@example.org",

@@ -2,22 +2,30 @@
 
 Payload shapes: https://docs.github.com/en/webhooks/webhook-events-and-payloads#pull_request and
 https://docs.github.com/en/rest/pulls/pulls, shortened to what somebody could look at.
+
+As a program it serves one repository with its pull requests, for whoever knows the token, and the repositories beside
+it; ``public.git`` to everybody, as upstream is.
+
+Usage: ``STANDIN_TOKEN=token github_server.py --repository DIRECTORY [--listen ADDRESS] [--port 8002]``
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import hmac
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -122,9 +130,16 @@ class GitHubServer:
         return ended.stdout.strip() or None
 
 
+class _Listener(ThreadingHTTPServer):
+    def server_bind(self) -> None:
+        # Without asking DNS for our own name, which takes ten seconds where there is no DNS.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[0], self.server_address[1]  # type: ignore[assignment]
+
+
 @contextmanager
-def github(repository: Path, token: str) -> Iterator[GitHubServer]:
-    """Serve ``repository``, which is bare, as :data:`REPOSITORY` on 127.0.0.1."""
+def github(repository: Path, token: str, listen: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[GitHubServer]:
+    """Serve ``repository``, which is bare, as :data:`REPOSITORY`."""
     server = GitHubServer(repository, token)
 
     class Handler(BaseHTTPRequestHandler):
@@ -143,6 +158,10 @@ def github(repository: Path, token: str) -> Iterator[GitHubServer]:
             server.requests.append(f"{self.command} {self.path}")
             if server.failures:
                 return self._answer(server.failures.pop(0), b'{"message":"try again"}')
+            if self.path == "/health":
+                return self._answer(200, b"ok")
+            if self.path.startswith("/public.git/"):
+                return self._run_git(body)
             scheme, _, value = self.headers.get("Authorization", "").partition(" ")
             if self.path.startswith("/api/"):
                 if (scheme, value) != ("Bearer", server.token):
@@ -192,9 +211,9 @@ def github(repository: Path, token: str) -> Iterator[GitHubServer]:
             headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
             self._answer(int(headers.pop("Status", "200").split(" ")[0]), content, headers)
 
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listener = _Listener(listen, Handler)
     listener.daemon_threads = True
-    server.address = f"127.0.0.1:{listener.server_port}"
+    server.address = f"{listen[0]}:{listener.server_port}"
     thread = threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
@@ -203,3 +222,18 @@ def github(repository: Path, token: str) -> Iterator[GitHubServer]:
         listener.shutdown()
         listener.server_close()
         thread.join()
+
+
+def main() -> None:
+    """Serve until killed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repository", type=Path, required=True, help="bare repository")
+    parser.add_argument("--listen", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8002)
+    options = parser.parse_args()
+    with github(options.repository, os.environ["STANDIN_TOKEN"], (options.listen, options.port)):
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

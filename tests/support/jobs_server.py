@@ -9,8 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clawfactory_core.jobs.protocol import KINDS, REQUEST_BYTES, Refusal, encode, parse_request
+from clawfactory_core.jobs.protocol import KINDS, REQUEST_BYTES, Refusal, Request, encode, parse_request
 
+#: A bot to which nothing has happened yet.
+PROMOTION: dict[str, Any] = {
+    "bot": "bot1", "approved": "", "main": "", "ahead": 0, "behind": 0, "on_main": True, "remote": False,
+    "branch": "main", "locked": False, "running": "", "drift": [], "proposals": [], "history": [],
+}  # fmt: skip
+MACHINE: dict[str, Any] = {"locked": False, "key": True, "free_bytes": 8 << 30, "total_bytes": 64 << 30}
+MEMORY: dict[str, Any] = {
+    "commit": "", "changed": True, "files": {"MEMORY.md": 2048}, "left_out": {}, "indexes": {"main.sqlite": 1 << 20},
+    "remote": False,
+}  # fmt: skip
 Answer = dict[str, Any] | Refusal | bytes
 
 
@@ -31,9 +41,17 @@ class JobsServer:
             "jobs": lambda fields: {"jobs": list(reversed(self.jobs.values()))},
             "snapshots": {"snapshots": []},
             "lock": self._lock,
-            "promotion_info": {"promotion": {"locked": False}},
+            "promotion_info": {"promotion": dict(PROMOTION)},
+            "machine_info": {"machine": dict(MACHINE)},
+            "memory_info": {"memory": dict(MEMORY)},
+            "egress_info": {"egress": {"lines": 0, "denied": []}},
+            "audit": {"audit": {"entries": [], "total": 0, "more": False}},
+            "audit_verify": {"audit": {"lines": 0, "problems": []}},
             "follow": self._follow,
+            "refused": {"written": True},
         }
+        #: Replaces the reader of requests, for one that this version of the protocol does not know yet.
+        self.parse: Callable[[bytes], Request] = parse_request
         server = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -69,7 +87,7 @@ class JobsServer:
 
     def _answer(self, line: bytes) -> bytes:
         try:
-            request = parse_request(line)
+            request = self.parse(line)
         except Refusal as refusal:
             return encode(refusal.to_dict())
         fields = dict(request.fields)

@@ -46,7 +46,7 @@ def work(work: kinds.Work, report: kinds.Report) -> dict[str, Any]:
         while not (work.root / f"go-{work.bot}").exists():
             time.sleep(0.02)
         helper.kill()
-    return {"label": label, "user": work.actor, "home": os.environ.get("HOME", "")}
+    return {"label": label, "user": work.actor, "home": os.environ.get("HOME", ""), "pid": os.getpid()}
 
 
 def _is_pipe(descriptor: int) -> bool:

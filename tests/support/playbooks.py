@@ -46,6 +46,14 @@ class PlaybookRun:
             if result.get("failed") or result.get("unreachable")
         }
 
+    def hosts_of(self, prefix: str) -> dict[str, list[str]]:
+        """Hosts on which each task whose name begins so was done; one that was skipped everywhere is not there."""
+        done: dict[str, list[str]] = {}
+        for host, task, result in self._results():
+            if task.startswith(prefix) and not result.get("skipped"):
+                done.setdefault(task, []).append(host)
+        return done
+
     def succeeded(self) -> PlaybookRun:
         """This run, after making sure that it succeeded everywhere.
 

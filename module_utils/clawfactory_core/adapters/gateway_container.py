@@ -18,6 +18,7 @@ from ..container import entry_mounts, spec_digest
 from ..errors import Conflict, CoreError
 from ..files import write_atomic
 from ..locks import read_lock_at
+from .container_log import demultiplexed
 from .engine_socket import SOCKET, EngineUnavailable, _UnixConnection
 from .engine_stop import EngineStopper
 
@@ -75,6 +76,18 @@ class GatewayContainer(EngineStopper):
         self._stop()
         self._start()
 
+    def stop(self) -> None:
+        """Stop it, and end the bot's sandboxes: nothing of the bot writes to its state after this."""
+        self._complete()
+        self._stop()
+
+    def start(self) -> None:
+        """Start it.
+
+        :raises Conflict: the bot is locked.
+        """
+        self._start()
+
     def recreate(self, entries: Iterable[Mapping[str, str]], *, start: bool) -> None:
         """Stop it, end the bot's sandboxes, and make it anew from its own configuration with the mounts of ``entries``.
 
@@ -126,7 +139,7 @@ class GatewayContainer(EngineStopper):
             raw = self._read(f"/containers/{quote(self._name)}/logs?stdout=true&stderr=true&tail={_LOG_LINES}")
         except CoreError:
             return ""  # what matters is the failure that they were to explain
-        return _demultiplexed(raw).decode("utf-8", "replace").strip()
+        return demultiplexed(raw).decode("utf-8", "replace").strip()
 
     @property
     def _next(self) -> str:
@@ -242,13 +255,3 @@ def recreated(
 
 def _is_entry(source: str, approved: str) -> bool:
     return source.startswith(f"{approved}/workspace/")
-
-
-def _demultiplexed(raw: bytes) -> bytes:
-    """Text of a log without the eight bytes before each piece of it (Docker API, 'Attach to a container')."""
-    text, position = b"", 0
-    while position + 8 <= len(raw):
-        size = int.from_bytes(raw[position + 4 : position + 8], "big")
-        text += raw[position + 8 : position + 8 + size]
-        position += 8 + size
-    return text

@@ -117,11 +117,20 @@ def call_git(directory: Path, call: GitCall, *arguments: str) -> GitAnswer:
     return GitAnswer(process.returncode, output, cut)
 
 
-def _start(directory: Path, call: GitCall, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def import_library() -> Any:
+    """GitPython, which takes a moment the first time.
+
+    :raises MissingDependency: it cannot be imported.
+    """
     try:
         import git
     except ImportError as error:
         raise MissingDependency("git") from error
+    return git
+
+
+def _start(directory: Path, call: GitCall, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    git = import_library()
     if not directory.is_dir():
         # GitPython would run git where the process happens to be.
         raise CoreError(f"git {arguments[0]}: {directory} is not a directory")

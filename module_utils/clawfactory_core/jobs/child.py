@@ -1,8 +1,9 @@
 """A job in a process of its own: how the service starts it and hears of it, and what that process does.
 
 The service writes the work as one JSON line to the process's standard input and keeps that open: when it closes, for
-whatever reason, the process ends itself and all it started. The process writes JSON lines: ``{"progress": {…}}``, and
-at the end ``{"result": {…}}`` or ``{"error": {"status", "title", "detail"}}``.
+whatever reason, the process ends itself and all it started. One process is started ahead, so that the next job does
+not wait for Python and its imports; it knows of no bot before it is told, and does one job only. The process writes
+JSON lines: ``{"progress": {…}}``, and at the end ``{"result": {…}}`` or ``{"error": {"status", "title", "detail"}}``.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from ..errors import MissingDependency
 from ..snapshots.progress import Progress
-from .kinds import WORK, Work, do_work
-from .protocol import Refusal
+from .kinds import WORK, do_work
+from .protocol import QUESTIONS, Refusal
+from .work import Work
 
 #: Seconds that work of a kind may take at most; a promotion waits for a snapshot and twice for its gateway.
-LIMITS = {"snapshot": 43200.0, "promotion": 50400.0, "rollback": 50400.0, "resume": 3600.0, "memory_backup": 3600.0}
+LIMITS = {
+    "snapshot": 43200.0, "promotion": 50400.0, "rollback": 50400.0, "resume": 3600.0, "memory_backup": 3600.0,
+    "snapshot_verify": 43200.0, "snapshot_restore": 86400.0, "config": 3600.0, "config_revert": 3600.0,
+}  # fmt: skip
 _LIMIT = 120.0
 _LINE_BYTES = 4 << 20
 _MAX_RESULT = 65536
@@ -46,13 +52,26 @@ class Children:
     """Starts processes.
 
     :param command: of the process; it calls :func:`serve_parent`.
+    :param sources: files that change when what the process has imported does; one that was started before is not used.
     """
 
-    def __init__(self, command: tuple[str, ...]) -> None:
+    def __init__(self, command: tuple[str, ...], sources: tuple[Path, ...] = ()) -> None:
         self._command = command
+        self._sources = sources
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._spare: tuple[subprocess.Popen[bytes], list[tuple[int, ...]]] | None = None
         self._ended = False
+
+    def prepare(self) -> None:
+        """Have a process ready for the next job."""
+        with self._lock:
+            if self._ended or self._spare is not None:
+                return
+            stamps = self._stamps()
+            # Whoever asks for the next job is told what is wrong.
+            with contextlib.suppress(OSError):
+                self._spare = self._start(), stamps
 
     def run(self, work: Work, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Have it done, and wait.
@@ -85,6 +104,9 @@ class Children:
         with self._lock:
             self._ended = True
             running = list(self._running)
+            if self._spare is not None:
+                running.append(self._spare[0])
+                self._spare = None
         for process in running:
             _end(process)
 
@@ -94,14 +116,7 @@ class Children:
             if self._ended:
                 raise Interrupted("the jobs service is ending; ask again")
             try:
-                process = subprocess.Popen(
-                    self._command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env=_ENVIRONMENT,
-                    cwd="/",
-                    start_new_session=True,
-                )
+                process = self._take_spare() or self._start()
             except OSError as error:
                 raise Refusal(500, "Failed", f"{self._command[0]} cannot be started: {error}") from error
             self._running.add(process)
@@ -116,6 +131,38 @@ class Children:
             _end(process)
             with self._lock:
                 self._running.discard(process)
+            self.prepare()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def _take_spare(self) -> subprocess.Popen[bytes] | None:
+        if self._spare is None:
+            return None
+        (process, stamps), self._spare = self._spare, None
+        if process.poll() is None and stamps == self._stamps():
+            return process
+        process.kill()  # it has begun nothing
+        _end(process)
+        return None
+
+    def _stamps(self) -> list[tuple[int, ...]]:
+        return [_stamp(path) for path in self._sources]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _listen(process: subprocess.Popen[bytes], report: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
@@ -174,12 +221,26 @@ def serve_parent(root: Path) -> int:
     # Whatever a library prints goes to the log: standard output speaks to the service alone.
     with os.fdopen(os.dup(1), "wb") as output:
         os.dup2(2, 1)
-        found = json.loads(sys.stdin.buffer.readline())
+        _import_ahead()
+        line = sys.stdin.buffer.readline()
+        if not line:
+            return 0  # started ahead, and not needed
+        found = json.loads(line)
         threading.Thread(target=_die_with_parent, daemon=True).start()
         work = Work(root, found["bot"], found["kind"], found["actor"], found["source"], found["options"])
         failed, message = _work(work, output)
         _say(output, message)
     return 1 if failed else 0
+
+
+def _import_ahead() -> None:
+    """What promotions need, which others wait for; everything else is imported by the work itself."""
+    from ..adapters.git_repo import import_library
+    from ..promotion import apply, info, plan  # noqa: F401
+
+    # If it is missing, the job that needs it says so.
+    with contextlib.suppress(MissingDependency):
+        import_library()
 
 
 def _work(work: Work, output: IO[bytes]) -> tuple[bool, dict[str, Any]]:
@@ -193,7 +254,7 @@ def _work(work: Work, output: IO[bytes]) -> tuple[bool, dict[str, Any]]:
         traceback.print_exc()
         detail = "an error that nobody thought of; the log of clawfactory-jobs has it"
         return True, {"error": Refusal(500, "Failed", detail).to_dict()}
-    if work.kind != "promotion_info" and len(json.dumps(result)) > _MAX_RESULT:
+    if work.kind not in QUESTIONS and len(json.dumps(result)) > _MAX_RESULT:
         return False, {"result": {"note": f"done; what it says has more than {_MAX_RESULT} bytes"}}
     return False, {"result": result}
 

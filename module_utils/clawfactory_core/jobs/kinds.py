@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,22 @@ from ..errors import Conflict, CoreError, InvalidInput
 from ..killswitch import record
 from ..locks import read_lock
 from ..snapshots.chains import list_snapshots
-from ..snapshots.progress import Progress
 from ..snapshots.records import SnapshotRecord
 from ..snapshots.settings import bot_directories, read_settings
-from .protocol import Refusal, Request
+from .config_kinds import CONFIG_WORK, settle_config
+from .protocol import KINDS, Refusal, Request
+from .questions import audit_page, audit_verification, egress_info, memory_info
 from .records import JobRecord
+from .snapshot_kinds import ON_SNAPSHOTS, SNAPSHOT_WORK, check_snapshot_request
+from .work import Report, Work
 
-Report = Callable[[Progress], None]
 _HOUR = 3600.0
+_DAY = 86400.0
+#: Snapshots of a bot that may be deleted in a day.
+MAX_DELETIONS = 20
 _PATIENCE = 10.0  # seconds
 _MAX_DETAIL = 4000
 _MAX_WARNINGS = 100
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a process of its own has to do.
-
-    :param kind: a key of :data:`WORK`.
-    :param actor: who asked.
-    :param source: ``dashboard``, ``webhook``, ``polling`` or ``agent``.
-    :param options: the other fields of the request.
-    """
-
-    root: Path
-    bot: str
-    kind: str
-    actor: str = ""
-    source: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def source_of(request: Request) -> str:
@@ -59,6 +45,10 @@ def check_request(root: Path, bot: str, request: Request, jobs: Iterable[JobReco
     check_unlocked(root, bot)
     if request.op == "snapshot":
         _check_snapshot(root, bot, request, jobs)
+    elif request.op in ON_SNAPSHOTS:
+        check_snapshot_request(root, bot, request)
+        if request.op == "snapshot_delete":
+            _check_deletions(bot, jobs)
     elif not (root / "promotion" / bot / "settings.json").is_file():
         raise Refusal(
             409, "Not set up", f"{bot} has no settings for promotions; run: ansible-playbook site.yml -l {bot}"
@@ -102,6 +92,14 @@ def _check_snapshot(root: Path, bot: str, request: Request, jobs: Iterable[JobRe
     if len(recent) >= allowed:
         wait = max(1, round((_HOUR - max(recent, default=0.0)) / 60))
         raise Refusal(429, "Too many", f"{bot} asks for at most {allowed} snapshots in an hour; ask in {wait} minutes")
+
+
+def _check_deletions(bot: str, jobs: Iterable[JobRecord]) -> None:
+    # Whoever takes the controller over must not be able to delete in one go what the bot would be restored from.
+    recent = [job for job in jobs if job.kind == "snapshot_delete" and abs(_age(job)) < _DAY]
+    if len(recent) >= MAX_DELETIONS:
+        detail = f"{MAX_DELETIONS} snapshots of {bot} were deleted from here within a day; the retention deletes more"
+        raise Refusal(429, "Too many", detail)
 
 
 def _age(job: JobRecord) -> float:
@@ -215,7 +213,10 @@ def _resume(work: Work, report: Report) -> dict[str, Any]:
     from ..promotion.apply import resume
 
     # What died may hold the lock for another moment.
-    return {"outcome": resume(work.root, work.bot, wait_seconds=_PATIENCE)}
+    outcome = resume(work.root, work.bot, wait_seconds=_PATIENCE)
+    if settle_config(work.root, work.bot, _PATIENCE):
+        outcome = "undone"
+    return {"outcome": outcome}
 
 
 def _promotion_info(work: Work, report: Report) -> dict[str, Any]:
@@ -224,7 +225,7 @@ def _promotion_info(work: Work, report: Report) -> dict[str, Any]:
     return promotion_info(work.root, work.bot)
 
 
-#: What a process of its own can be asked for; the kinds of jobs, and two that are never written down.
+#: What a process of its own can be asked for; the kinds of jobs, and what is never written down.
 WORK: dict[str, Callable[[Work, Report], dict[str, Any]]] = {
     "snapshot": _snapshot,
     "promotion": _promotion,
@@ -233,6 +234,12 @@ WORK: dict[str, Callable[[Work, Report], dict[str, Any]]] = {
     "memory_backup": _memory_backup,
     "resume": _resume,
     "promotion_info": _promotion_info,
+    "memory_info": memory_info,
+    "egress_info": egress_info,
+    "audit": audit_page,
+    "audit_verify": audit_verification,
+    **SNAPSHOT_WORK,
+    **CONFIG_WORK,
 }
 #: Not resume: a lock that is thrown in the middle of a promotion leaves something to be undone.
-_CHANGES = frozenset(WORK) - {"resume", "promotion_info"}
+_CHANGES = frozenset(KINDS)

@@ -4,7 +4,7 @@ The service listens on ``<root>/run/<bot>/jobs/jobs.sock`` (in the controller's 
 one socket for each bot: which bot is meant is known by the socket, never by what is said. Only root and the bot's
 controller may connect.
 
-One connection carries one request: a JSON object in UTF-8 on one line of at most 65,536 bytes, its ``\\n`` included,
+One connection carries one request: a JSON object in UTF-8 on one line of at most 262,144 bytes, its ``\\n`` included,
 which has to arrive within 5 seconds. The answer is one JSON object on one line of at most 4 MiB; then the service
 closes. A field that is not named here, a field twice, or a value of another type is refused. A field marked ``?`` may
 be left out; it must not be null.
@@ -18,12 +18,26 @@ be left out; it must not be null.
 ``rollback``             ``actor``, ``sha`` ?                                           ``{"job": JOB}``
 ``deny``                 ``actor``, ``proposal``, ``reason``                            ``{"job": JOB}``
 ``memory_backup``        ``actor``                                                      ``{"job": JOB}``
+``snapshot_verify``      ``actor``, ``snapshot``, ``how``                               ``{"job": JOB}``
+``snapshot_restore``     ``actor``, ``snapshot``                                        ``{"job": JOB}``
+``snapshot_rename``      ``actor``, ``snapshot``, ``new_label``                         ``{"job": JOB}``
+``snapshot_delete``      ``actor``, ``snapshot``                                        ``{"job": JOB}``
+``config``               ``actor``, ``text``, ``base``                                  ``{"job": JOB}``
+``config_revert``        ``actor``, ``base``                                            ``{"job": JOB}``
 ``lock``                 ``actor``, ``reason`` ?                                        ``{"lock": {…}}``
 ``job``                  ``id``                                                         ``{"job": JOB}``
 ``jobs``                                                                                ``{"jobs": [JOB, …]}``
 ``follow``               ``id``                                                         lines, see below
 ``snapshots``                                                                           ``{"snapshots": […]}``
 ``promotion_info``                                                                      ``{"promotion": {…}}``
+``machine_info``                                                                        ``{"machine": {…}}``
+``memory_info``                                                                         ``{"memory": {…}}``
+``egress_info``                                                                         ``{"egress": {…}}``
+``config_info``                                                                         ``{"config": {…}}``
+``config_check``         ``text`` ?                                                     ``{"check": {…}}``
+``audit``                ``event`` ?, ``before`` ?                                      ``{"audit": {…}}``
+``audit_verify``                                                                        ``{"audit": {…}}``
+``refused``              ``what``, ``code``, ``count``                                  ``{"written": true}``
 ======================== ============================================================== =======================
 
 Fields, all of them strings:
@@ -39,13 +53,22 @@ Fields, all of them strings:
 - ``delivery``: the webhook's delivery id, ``[A-Za-z0-9-]{1,64}``; with ``source`` ``webhook`` only, and required
   there, as is ``sha``. An id is taken once: the second request with it gets 409, also after a restart.
 - ``reason``: 1 to 500 characters, no control characters but ``\\n``.
+- ``snapshot``: the whole id of a snapshot, as ``snapshots`` has it; ``how``: ``digest`` or ``content``, the latter
+  only where the private key is on the machine; ``new_label``: 1 to 64 of ``A-Z a-z 0-9 _ -``.
+- ``event``: of the lines that are wanted, or the start of it, ``[a-z][a-z_.-]{0,63}``; ``before``: number of the line
+  to end before, 1 to 12 digits.
+- ``what``, ``code``: what the controller refused and why, one of :data:`REFUSALS`; ``count``: how often since it was
+  last said, 1 to 999999. Nothing of what was refused is told: it is a stranger's text.
+- ``text``: of the operator's configuration, at most 65,536 bytes in UTF-8, no control characters but tabs and ends of
+  lines; ``base``: digest (SHA-256, 64 lower-case hexadecimal digits) of the text that it was made from. No answer and
+  no job that is over has ``text`` among its options.
 - ``id``: of a job, 24 lower-case hexadecimal digits; ids of later jobs sort after those of earlier ones.
 
 The kill switch, ``lock``, waits for no job, and nothing here takes it back. It answers as soon as the lock is there;
 the machine's guard then cuts the network and kills. ``{"lock": {"actor": "…", "time": "…", "reason": "…", …}}`` says
 whose lock it is: of a bot that was locked before, the earlier one's.
 
-The first five ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
+The first eleven ops start a job: the answer comes as soon as it is accepted and written down; jobs of a bot run one
 after another, at most 8 wait. ``jobs`` names the latest 50, newest first. JOB::
 
     {"id": "0193…", "kind": "promotion", "actor": "octocat", "source": "webhook",
@@ -66,13 +89,37 @@ are 0 while unknown, ``rate`` is bytes a second. ``result`` is there when ``stat
   undone because the gateway did not get ready is a failed job with status 422.
 - ``deny``: ``{"proposal": "…", "commit": COMMIT}``.
 - ``memory_backup``: ``{"commit": COMMIT, "changed": true, "files": 3, "left_out": 0}``, the last two being numbers.
+- ``snapshot_verify``: ``{"snapshot": "…", "how": "…", "checks": 3}``; one that does not pass is a failed job, 422.
+- ``snapshot_restore``: ``{"snapshot": "…", "before": "…"}``; ``before`` is the id of the snapshot made first. One whose
+  bot did not get ready with it is a failed job with status 422, and the bot has its old state back.
+- ``snapshot_rename``: ``{"snapshot": "…", "label": "…"}``; ``snapshot_delete``: ``{"snapshot": "…"}``.
+
+- ``config``, ``config_revert``: ``{"result": "saved" | "unchanged", "from": DIGEST, "to": DIGEST, "restarted": true}``;
+  status 412 when ``base`` is not what is there, 422 when it is refused, or was put back because the gateway did not get
+  ready with it.
 
 An entry of ``snapshots`` (newest last)::
 
     {"id": "…", "time": TIME, "kind": "full" | "inc" | "legacy", "size": 123, "label": "…", "parent": "…" | null,
      "verified": TIME | null, "problem": "…"}
 
-``promotion_info`` answers what module ``clawfactory_promotion_info`` returns, without paths.
+``promotion_info`` answers what module ``clawfactory_promotion_info`` returns, without paths. The other questions::
+
+    machine  {"locked": false, "key": true, "free_bytes": 0, "total_bytes": 0}
+    memory   {"commit": COMMIT | "", "changed": true, "files": {PATH: BYTES}, "left_out": {PATH: REASON},
+              "indexes": {NAME: BYTES}, "remote": false}
+    egress   {"lines": 400, "denied": [{"time": TIME, "from": "…", "host": "…", "port": "…", "count": 3}]}
+    audit    {"entries": [{"number": 7, "time": "…", "event": "…", "fields": {…}}], "total": 7, "more": false}
+    audit    {"lines": 7, "problems": ["…"]}
+    config   {"text": "…", "digest": DIGEST, "managed": "…", "known_good": null | {"text": "…", "digest": DIGEST}}
+    check    {"problems": [{"path": "…", "message": "…", "line": 3, "column": 5}]}
+
+Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new.
+Of ``egress`` and ``audit`` the newest come first; the second ``audit`` is of ``audit_verify``, no problem being a
+whole chain.
+
+What was ``refused`` is put into the bot's log of decisions, ``<root>/audit/<bot>.jsonl``; ``written`` is false where
+the last hour has a line with that ``code``, and the next one then counts it in ``left_out``. It starts no job.
 
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
 second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line
@@ -84,8 +131,8 @@ answer has ``status``:
 
 - 400 not a request; 403 not the bot's controller; 404 no such job; 408 the request did not arrive in time;
 - 409 refused as things are (a delivery seen before, snapshots that nobody set up); 413 the line is too long;
-- 423 the bot is locked (``detail`` says how to unlock); 429 too many: of the agent's snapshots in an hour, or jobs
-  that wait;
+- 423 the bot is locked (``detail`` says how to unlock); 429 too many: of the agent's snapshots in an hour, of
+  deletions in a day, or jobs that wait;
 - 500 the service failed, its log says how; 503 too many connections, or it is ending.
 """
 
@@ -100,14 +147,37 @@ from typing import Any
 from ..errors import CoreError
 
 SOCKET_NAME = "jobs.sock"
-REQUEST_BYTES = 65536
+REQUEST_BYTES = 262144
+#: Of a text of the configuration; JSON may need three bytes for each.
+TEXT_BYTES = 65536
 ANSWER_BYTES = 4 << 20
 #: Seconds for a request to arrive.
 REQUEST_SECONDS = 5.0
 #: Seconds after which ``follow`` repeats a line.
 HEARTBEAT_SECONDS = 15.0
 #: Ops that start a job.
-KINDS = ("snapshot", "promotion", "rollback", "deny", "memory_backup")
+KINDS = (
+    "snapshot", "promotion", "rollback", "deny", "memory_backup",
+    "snapshot_verify", "snapshot_restore", "snapshot_rename", "snapshot_delete", "config", "config_revert",
+)  # fmt: skip
+#: Ops that a process of its own answers, to the field of the answer.
+QUESTIONS = {
+    "promotion_info": "promotion",
+    "memory_info": "memory",
+    "egress_info": "egress",
+    "audit": "audit",
+    "audit_verify": "audit",
+    "config_info": "config",
+    "config_check": "check",
+}
+#: What a controller refuses, to the reasons there are.
+REFUSALS = {
+    "webhook": (
+        *("signature", "size", "type", "delivery", "event", "body", "settings", "merged", "repository", "branch"),
+        *("actor", "commit", "replay", "machine"),
+    ),
+    "push": ("reference", "limit", "time", "content", "git"),
+}
 #: States in which a job is over.
 ENDED = ("done", "failed")
 
@@ -199,6 +269,13 @@ def _matches(pattern: str) -> Callable[[str], bool]:
     return lambda value: compiled.fullmatch(value) is not None
 
 
+_TEXT = _matches(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]*")
+
+
+def _is_text(value: str) -> bool:
+    return _TEXT(value) and len(value.encode()) <= TEXT_BYTES
+
+
 _COMMIT = _matches("[0-9a-f]{40}")
 _CHECKS: dict[str, Callable[[str], bool]] = {
     "actor": _matches(r"[!-~]{1,100}"),
@@ -210,7 +287,17 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "delivery": _matches("[A-Za-z0-9-]{1,64}"),
     # C0, C1 and surrogates: what reads it may be a terminal, and a surrogate is no character.
     "reason": _matches(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]{1,500}"),
+    "what": lambda value: value in REFUSALS,
+    "code": _matches("[a-z]{1,16}"),
+    "count": _matches("[1-9][0-9]{0,5}"),
     "id": _matches("[0-9a-f]{24}"),
+    "snapshot": _matches(r"(?:[A-Za-z0-9_-]{1,80}--|snapshot-)\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ"),
+    "how": _matches("digest|content"),
+    "new_label": _matches("[A-Za-z0-9_-]{1,64}"),
+    "event": _matches("[a-z][a-z_.-]{0,63}"),
+    "base": _matches("[0-9a-f]{64}"),
+    "text": _is_text,
+    "before": _matches("[0-9]{1,12}"),
 }
 #: Fields of each op; those in the second tuple may be left out.
 _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -219,12 +306,26 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rollback": (("actor",), ("sha",)),
     "deny": (("actor", "proposal", "reason"), ()),
     "memory_backup": (("actor",), ()),
+    "snapshot_verify": (("actor", "snapshot", "how"), ()),
+    "snapshot_restore": (("actor", "snapshot"), ()),
+    "snapshot_rename": (("actor", "snapshot", "new_label"), ()),
+    "snapshot_delete": (("actor", "snapshot"), ()),
+    "config": (("actor", "text", "base"), ()),
+    "config_revert": (("actor", "base"), ()),
     "lock": (("actor",), ("reason",)),
     "job": (("id",), ()),
     "jobs": ((), ()),
     "follow": (("id",), ()),
     "snapshots": ((), ()),
     "promotion_info": ((), ()),
+    "machine_info": ((), ()),
+    "memory_info": ((), ()),
+    "egress_info": ((), ()),
+    "audit": ((), ("event", "before")),
+    "audit_verify": ((), ()),
+    "refused": (("what", "code", "count"), ()),
+    "config_info": ((), ()),
+    "config_check": ((), ("text",)),
 }
 _FIELDS = {op: (*required, *optional) for op, (required, optional) in _TABLE.items()}
 
@@ -237,6 +338,8 @@ def _check_together(request: Request) -> None:
         raise Refusal(400, "Not a request", f"{op} lacks {missing}")
     if op == "snapshot" and found["actor"] not in ("agent", "operator"):
         raise Refusal(400, "Not a request", f"actor of snapshot is agent or operator, not {_shown(found['actor'])}")
+    if op == "refused" and found["code"] not in REFUSALS[found["what"]]:
+        raise Refusal(400, "Not a request", f"code of {found['what']} is one of {', '.join(REFUSALS[found['what']])}")
     if op == "promotion":
         if set(found) & {"sha", "proposal", "expected_sha"} not in (set(), {"sha"}, {"proposal", "expected_sha"}):
             raise Refusal(400, "Not a request", "promotion takes sha, or proposal with expected_sha, or neither")

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from .child import Interrupted
-from .kinds import Work, check_request, source_of
+from .config_kinds import has_unsettled_config
+from .kinds import check_request, source_of
 from .protocol import HEARTBEAT_SECONDS, Refusal, Request
 from .records import KEPT, JobFiles, JobRecord, new_id, now
+from .work import Work
 
 MAX_WAITING = 8
 #: Seconds between two looks for a promotion that was cut short, ours or that of a playbook.
@@ -136,6 +138,8 @@ class BotJobs:
 
     def _update(self, job: JobRecord) -> None:
         # Nobody needs to know after a crash how far it was; that it is over is told when it is on the disk.
+        if job.is_over:
+            job = job.without_text()
         if job.progress is None or job.is_over:
             try:
                 self._files.write(job)
@@ -201,7 +205,8 @@ class BotJobs:
             self._fail(self._jobs[job_id], Interrupted(detail))
 
     def _has_journal(self) -> bool:
-        return (self._root / "promotion" / self._bot / "journal.json").exists()
+        journal = self._root / "promotion" / self._bot / "journal.json"
+        return journal.exists() or has_unsettled_config(self._root, self._bot)
 
     def _resume(self) -> str:
         """Finish or undo a promotion that was cut short; what became of it, for whoever reads the job."""

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,16 @@ class JobRecord:
         return self.state in ENDED
 
     def to_dict(self) -> dict[str, Any]:
-        """``JOB`` as answers have it."""
+        """All of it."""
         return asdict(self)
+
+    def to_answer(self) -> dict[str, Any]:
+        """``JOB`` as answers have it."""
+        return asdict(self.without_text())
+
+    def without_text(self) -> JobRecord:
+        """The same without what is long, and needed only until it is done."""
+        return replace(self, options={name: value for name, value in self.options.items() if name != "text"})
 
 
 def now() -> str:

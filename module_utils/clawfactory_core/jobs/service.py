@@ -16,10 +16,23 @@ from ..allocation import describe, read_allocations
 from ..errors import CoreError
 from ..names import BOT_NAME
 from .child import Children
-from .kinds import Work, snapshot_entries, throw_lock
+from .kinds import snapshot_entries, throw_lock
 from .listener import BACKLOG, Leaving, has_left, inode, open_listener, peer_uid, receive, send
-from .protocol import ANSWER_BYTES, KINDS, REQUEST_SECONDS, SOCKET_NAME, Refusal, Request, encode, parse_request
+from .protocol import (
+    ANSWER_BYTES,
+    KINDS,
+    QUESTIONS,
+    REQUEST_SECONDS,
+    SOCKET_NAME,
+    Refusal,
+    Request,
+    encode,
+    parse_request,
+)
+from .questions import machine_info
 from .queue import BotJobs
+from .refusals import RefusalLog
+from .work import Work
 
 #: Seconds between two looks for bots that came or went.
 LOOK_SECONDS = 2.0
@@ -44,6 +57,7 @@ class _Bot:
     listener: socket.socket
     inode: int  # of the socket, 0 while there is none
     jobs: BotJobs
+    refusals: RefusalLog
     connections: int = 0
     followed: int = 0
 
@@ -71,6 +85,7 @@ class JobsService:
     def run(self) -> None:
         """Serve until told to end."""
         threading.stack_size(512 * 1024)
+        self._children.prepare()
         while not self._ending.is_set():
             if time.monotonic() >= self._next_look:
                 self._look()
@@ -123,7 +138,7 @@ class JobsService:
         jobs = bot.jobs if bot else BotJobs(self._root, name, self._children.run, self._running)
         listener, number = open_listener(directory, uid)
         if bot is None:
-            bot = self._bots[name] = _Bot(name, uid, directory, listener, number, jobs)
+            bot = self._bots[name] = _Bot(name, uid, directory, listener, number, jobs, RefusalLog(self._root, name))
             jobs.start()
             _LOG.info("%s: listening", name)
         else:
@@ -224,26 +239,32 @@ class JobsService:
         :raises Refusal: it is one.
         """
         if request.op in KINDS:
-            return {"job": bot.jobs.ask(request).to_dict()}
+            return {"job": bot.jobs.ask(request).to_answer()}
         if request.op == "lock":
             return {"lock": throw_lock(self._root, bot.name, request)}
         if request.op == "job":
-            return {"job": bot.jobs.get(request.fields["id"]).to_dict()}
+            return {"job": bot.jobs.get(request.fields["id"]).to_answer()}
         if request.op == "jobs":
-            return {"jobs": [job.to_dict() for job in bot.jobs.latest(LISTED)]}
+            return {"jobs": [job.to_answer() for job in bot.jobs.latest(LISTED)]}
         if request.op == "snapshots":
             return {"snapshots": snapshot_entries(self._root, bot.name)}
+        if request.op == "machine_info":
+            return {"machine": machine_info(self._root, bot.name)}
+        if request.op == "refused":
+            what, code, count = (request.fields[name] for name in ("what", "code", "count"))
+            return {"written": bot.refusals.add(what, code, int(count))}
         if not self._reading.acquire(timeout=REQUEST_SECONDS):
             raise Refusal(503, "Too many", "too many such questions at once; ask again in a moment")
         try:
-            return {"promotion": self._children.run(Work(self._root, bot.name, request.op), lambda progress: None)}
+            work = Work(self._root, bot.name, request.op, options=dict(request.fields))
+            return {QUESTIONS[request.op]: self._children.run(work, lambda progress: None)}
         finally:
             self._reading.release()
 
     def _follow(self, bot: _Bot, job_id: str, connection: socket.socket) -> None:
         with _counted(self._lock, bot):
             for job in bot.jobs.follow(job_id, lambda: has_left(connection)):
-                connection.sendall(encode({"job": job.to_dict()}))
+                connection.sendall(encode({"job": job.to_answer()}))
 
 
 @contextlib.contextmanager

@@ -123,10 +123,16 @@ def _again(plan: PromotionPlan) -> PromotionPlan:
 
 
 def _merged_onto(plan: PromotionPlan) -> str:
-    """Tip of the branch that the plan's commit merges a proposal into; empty where nothing is merged."""
+    """Tip of the branch that is to move to the plan's commit; empty where it is on the branch already."""
     bot = plan.bot
-    if not plan.request.proposal or repository.contains(bot.origin, bot.uid, plan.target):
+    merges = plan.request.proposal or plan.request.bundle
+    if not merges or repository.contains(bot.origin, bot.uid, plan.target):
         return ""
+    if plan.request.bundle:
+        main = repository.main_commit(bot.origin, bot.uid)
+        if not repository.is_ancestor(bot.origin, bot.uid, main, plan.target):
+            raise Conflict(f"main moved to {main} in the meantime; nothing was changed. Try again")
+        return main
     return str(run_git(bot.origin, "rev-parse", f"{plan.target}^1", uid=bot.uid)).strip()
 
 

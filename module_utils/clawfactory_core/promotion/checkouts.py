@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..adapters.git_repo import GitCall, call_git
@@ -26,6 +27,7 @@ _SETTINGS = (
 )
 #: Above this many files one flush of the whole file system is faster than one for each.
 _MANY = 200
+_FLUSHES = 16
 
 
 def checkout(origin: Path, uid: int, commit: str, directory: Path, spare: Path | None = None) -> None:
@@ -48,11 +50,12 @@ def checkout(origin: Path, uid: int, commit: str, directory: Path, spare: Path |
         if not before:
             _make(partial, uid, borrowed)
         call = GitCall(uid, settings=_SETTINGS, umask=0o022)
-        changed = _changed(partial, call, before, commit) if before else None
-        call_git(partial, call, "checkout", "--quiet", "--force", "--detach", commit, "--")
+        write = ("checkout", "--quiet", "--force", "--detach", commit, "--")
         if before:
-            call_git(partial, call, "clean", "-ffdxq")
-        _flush(partial, changed)
+            _bring_up(partial, call, before, commit, write)
+        else:
+            call_git(partial, call, *write)
+            _flush(partial, None)
         os.rename(partial, directory)
     except (CoreError, OSError) as error:
         _remove(partial)
@@ -98,6 +101,17 @@ def _make(partial: Path, uid: int, borrowed: str) -> None:
     os.chmod(git, 0o700)
 
 
+def _bring_up(partial: Path, call: GitCall, before: str, commit: str, write: tuple[str, ...]) -> None:
+    """Turn an earlier checkout into that of another commit; what does not touch the same is done side by side."""
+    with ThreadPoolExecutor(1) as beside:
+        changed = beside.submit(_changed, partial, call, before, commit)
+        call_git(partial, call, *write)
+        # Takes away what nobody committed; what is flushed was.
+        cleaned = beside.submit(call_git, partial, call, "clean", "-ffdxq")
+        _flush(partial, changed.result())
+        cleaned.result()
+
+
 def _changed(partial: Path, call: GitCall, before: str, commit: str) -> list[str] | None:
     """Paths that a checkout writes, ``None`` if they are many."""
     arguments = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=d", before, commit, "--")
@@ -111,15 +125,17 @@ def _flush(partial: Path, changed: Iterable[str] | None) -> None:
     if changed is None:
         _flush_file_system(partial)
         return
-    directories = {partial / ".git"}
+    directories = {partial, partial / ".git"}
+    files = [partial / ".git" / "index"]
     for name in changed:
         path = partial / name
         if not path.is_symlink():
-            _flush_file(path)
+            files.append(path)
         directories.update(_between(path, partial))
-    _flush_file(partial / ".git" / "index")
-    for directory in (*directories, partial):
-        sync_directory(directory)
+    # At once, and not one after another: a disk's journal takes all that wait for it in one go.
+    with ThreadPoolExecutor(_FLUSHES) as pool:
+        list(pool.map(_flush_file, files))
+        list(pool.map(sync_directory, directories))
 
 
 def _between(path: Path, top: Path) -> Iterator[Path]:

@@ -13,8 +13,6 @@ from .records import HistoryEntry
 from .secret_rules import Fingerprints, find_secrets
 from .state import BotPromotion
 
-#: Bytes after which the log of decisions is rotated.
-AUDIT_BYTES = 64 << 20
 _MAX_WORDS = 1200
 
 
@@ -22,7 +20,7 @@ def audit(bot: BotPromotion, event: str, fields: HistoryEntry | Mapping[str, Any
     """Add a line to the log of decisions; it is on disk when this returns."""
     said = asdict(fields) if isinstance(fields, HistoryEntry) else dict(fields)
     said.pop("time", None)  # the line has its own
-    audit_log.append(bot.audit, event, bot.bot, said, max_bytes=AUDIT_BYTES)
+    audit_log.append(bot.audit, event, bot.bot, said, max_bytes=audit_log.DECISION_BYTES)
 
 
 def last_words(bot: BotPromotion, gateway: GatewayControl) -> str:

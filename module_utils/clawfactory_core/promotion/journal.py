@@ -25,7 +25,7 @@ class Journal:
     :param started: time, ISO 8601.
     :param running: whether the gateway ran before, and so has to after.
     :param recreate: whether the gateway has to be made anew, for one as for the other commit.
-    :param main_before: tip of the branch that ``to_commit`` merges a proposal into; it moves once the gateway is ready.
+    :param main_before: tip of the branch if that is to move to ``to_commit``, which it does once the gateway is ready.
     :param reason: why it is restored.
     """
 

@@ -20,7 +20,8 @@ from .tree_rules import TreeEntry, check_tree, shown
 
 BRANCH = "memory-backup"
 _REFERENCE = f"refs/heads/{BRANCH}"
-_INDEXES = "memory/*.sqlite"
+#: Below the state: where OpenClaw keeps its vectors, and where it did before 2026.
+_INDEXES = ("agents/*/agent/openclaw-agent.sqlite", "memory/*.sqlite")
 _IDENTITY = "ClawFactory <clawfactory@localhost>"
 
 
@@ -32,7 +33,7 @@ class MemoryBackup:
     :param changed: whether there was anything new.
     :param files: path below the workspace to bytes of what is in it.
     :param left_out: path to reason of what is not.
-    :param indexes: name to bytes of the vector stores, which are never in it.
+    :param indexes: path below the state to bytes of the vector stores, which are never in it.
     :param pushed: whether the branch is the remote's.
     """
 
@@ -75,8 +76,14 @@ def backup_memory(root: Path, bot: str, *, actor: str, check: bool = False) -> M
         if changed and not check:
             audit(found, "memory.backup", {"actor": actor, "commit": commit, "files": len(files)})
     sizes = {path: len(content) for path, content in sorted(files.items())}
-    indexes = {path.name: path.lstat().st_size for path in sorted(found.state.glob(_INDEXES))}
-    return MemoryBackup(commit, changed, sizes, left_out, indexes, bool(found.settings.remote.url))
+    return MemoryBackup(commit, changed, sizes, left_out, _indexes(found.state), bool(found.settings.remote.url))
+
+
+def _indexes(state: Path) -> dict[str, int]:
+    """Only what lies where it seems to: the bot may put links anywhere."""
+    top = state.resolve()
+    found = [path for pattern in _INDEXES for path in sorted(top.glob(pattern)) if path.resolve() == path]
+    return {shown(os.fsencode(path.relative_to(top))): path.lstat().st_size for path in found}
 
 
 def _commit(bot: BotPromotion, files: Mapping[str, bytes], actor: str, *, check: bool) -> tuple[str, bool]:

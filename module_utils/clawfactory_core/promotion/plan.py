@@ -13,6 +13,7 @@ from ..errors import Conflict, InvalidInput
 from ..machine import commit as commit_of
 from ..workspace import workspace_entries
 from . import repository
+from .bundles import fetch_bundle
 from .gateway import GatewayControl
 from .journal import read_journal
 from .names import FETCHED, check_proposal_name, check_sha
@@ -37,6 +38,7 @@ class PromotionRequest:
     :param sha: commit to promote; empty for the newest of the branch. For a rollback: empty for the one before.
     :param proposal: name of a proposal (without ``proposal/``) to merge first.
     :param expected: commit that the proposal must be at; empty for whatever it is at.
+    :param bundle: Git bundle with a commit of the operator's own as its ``HEAD``, which becomes the tip of ``main``.
     :param delivery: number of the webhook's delivery; one that was seen before is refused.
     :param rollback: go back to a commit that was approved before.
     :param check: only to look; what an interrupted promotion left stays as it is.
@@ -50,6 +52,7 @@ class PromotionRequest:
     sha: str = ""
     proposal: str = ""
     expected: str = ""
+    bundle: Path | None = None
     delivery: str = ""
     rollback: bool = False
     check: bool = False
@@ -143,10 +146,11 @@ def plan_promotion(request: PromotionRequest, gateway: GatewayControl | None = N
         # What the remote or the bot has is fetched while the approved tree is looked at.
         checked = beside.submit(check_approved, bot)
         try:
-            proposal_commit, target = _merged(bot, request) if request.proposal else ("", _newest(bot, request))
+            proposal_commit, target = _wanted(bot, request)
         finally:
             current = checked.result()
-    if request.source in _LATE and target != current and _is_settled(bot, request, target, current):
+    late = request.source in _LATE and target != current
+    if late and _is_settled(bot, request, target, current):
         target = current
     return compare(request, bot, current, target, proposal_commit)
 
@@ -254,8 +258,8 @@ def _check_request(bot: BotPromotion, request: PromotionRequest) -> None:
         raise InvalidInput(
             f"actor {request.actor[:_MAX_ACTOR]!r} is no name; give 1 to {_MAX_ACTOR} printable characters"
         )
-    if request.proposal and (request.sha or request.rollback):
-        raise InvalidInput("a proposal and a commit, or a rollback, exclude each other; name one of them")
+    if sum((bool(request.proposal), bool(request.sha or request.rollback), request.bundle is not None)) > 1:
+        raise InvalidInput("a proposal, a commit or a rollback, and a commit of your own exclude each other; name one")
     for sha in (request.sha, request.expected):
         if sha:
             check_sha(sha)
@@ -273,6 +277,31 @@ def _settle(bot: BotPromotion, request: PromotionRequest, gateway: GatewayContro
         )
     if journal is not None:
         resume(request.root, request.bot, gateway, wait_seconds=request.wait_seconds)
+
+
+def _wanted(bot: BotPromotion, request: PromotionRequest) -> tuple[str, str]:
+    """Commit of the proposal, empty without one, and what is to be approved."""
+    if request.proposal:
+        return _merged(bot, request)
+    return "", _brought(bot, request.bundle) if request.bundle else _newest(bot, request)
+
+
+def _brought(bot: BotPromotion, bundle: Path) -> str:
+    """The operator's own commit, which has to follow on ``main``."""
+    if bot.settings.remote.url:
+        raise Conflict(
+            f"{bot.bot} has a remote, which is the authority; push to {bot.settings.remote.branch} there instead"
+        )
+    commit = fetch_bundle(bot.origin, bot.uid, bundle)
+    main = repository.main_commit(bot.origin, bot.uid)
+    if not repository.is_ancestor(bot.origin, bot.uid, main, commit) and not repository.contains(
+        bot.origin, bot.uid, commit
+    ):
+        raise Conflict(
+            f"{commit} does not follow on main, which is at {main}; fetch that with playbooks/clone.yml, rebase on "
+            "machine/main, and try again"
+        )
+    return commit
 
 
 def _newest(bot: BotPromotion, request: PromotionRequest) -> str:

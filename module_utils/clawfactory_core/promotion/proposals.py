@@ -10,6 +10,7 @@ from pathlib import Path
 from ..adapters.git_repo import GitCall, call_git
 from ..errors import CoreError, InvalidInput
 from .names import FETCHED, PREFIX, SHA, check_sha, proposal_of
+from .takeovers import fork_point, was_taken_over
 
 _FORMAT = "%(refname)%00%(objectname)%00%(objecttype)%00%(committerdate:unix)%00%(authorname)%00%(contents:subject)"
 _MAX_TEXT = 120
@@ -31,7 +32,7 @@ class Proposal:
     :param added: lines added; binary files count none.
     :param removed: lines removed.
     :param bytes: total size of the changed files as the proposal has them.
-    :param state: ``open``, ``merged`` or ``denied``.
+    :param state: ``open``, ``merged`` (also squashed or rebased) or ``denied``.
     :param reason: why it was denied.
     """
 
@@ -71,16 +72,12 @@ def list_proposals(
             continue  # nothing that the agent's way in lets through
         reason = (denied or {}).get(name)
         state = "merged" if reference in merged else "open" if reason is None else "denied"
+        if state == "open" and was_taken_over(repository, uid, main, commit):
+            state = "merged"
         texts = _short(author), _time(seconds), _short(subject)
         found.append(Proposal(name, commit, *texts, 0, 0, 0, 0, state, (reason or "") if state == "denied" else ""))
     found.sort(key=lambda proposal: (proposal.time, proposal.name), reverse=True)
     return _with_changes(repository, call, main, found)
-
-
-def fork_point(repository: Path, uid: int, main: str, commit: str) -> str:
-    """Commit at which a proposal left ``main``, empty if it shares nothing with it."""
-    call = GitCall(uid, answers=(0, 1))
-    return call_git(repository, call, "merge-base", check_sha(main), check_sha(commit)).output.decode().strip()
 
 
 def diff(repository: Path, uid: int, base: str, commit: str, max_bytes: int = 2**20, *, from_fork: bool = False) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..adapters.git_repo import GitCall, call_git
-from ..errors import InvalidInput
+from ..errors import CoreError, InvalidInput
 
 #: Every object that comes in is looked at, as GitHub does: https://git-scm.com/docs/git-fsck#_fsck_messages
 CHECKED = (("transfer.fsckObjects", "true"), ("fetch.fsckObjects", "true"))
@@ -103,19 +103,35 @@ def fetch_branch(origin: Path, uid: int, remote: Remote, branch: str) -> str:
     :returns: the commit it is at, empty if the remote has no such branch.
     :raises CoreError: the remote cannot be reached or sends a damaged object.
     """
-    access, call = _call(remote, uid)
-    reference = f"refs/heads/{check_branch(branch)}"
-    listed = call_git(origin, call, "ls-remote", "--quiet", "--", access.url, reference).output.decode(
-        "ascii", "replace"
-    )
-    rows = [line.split("\t") for line in listed.splitlines()]
-    if not any(row[1:] == [reference] for row in rows):
+    kept = fetch_reference(origin, uid, remote, branch)
+    if not kept:
         return ""
-    kept = f"{_FETCHED}{branch}"
-    options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
-    call_git(origin, call, "fetch", *options, "--", access.url, f"+{reference}:{kept}")
     answer = call_git(origin, GitCall(uid), "rev-parse", "--verify", "--end-of-options", f"{kept}^{{commit}}")
     return answer.output.decode().strip()
+
+
+def fetch_reference(origin: Path, uid: int, remote: Remote, branch: str, forward: str = "") -> str:
+    """Fetch one branch of a remote, and leave it to the caller to look at it.
+
+    :param forward: full name of a branch here that moves to the same commit if that follows on where it is; it may
+        also stay where it is.
+    :returns: the reference that it is kept as, empty if the remote has no such branch.
+    :raises CoreError: the remote cannot be reached or sends a damaged object.
+    """
+    access, call = _call(remote, uid)
+    reference = f"refs/heads/{check_branch(branch)}"
+    kept = f"{_FETCHED}{branch}"
+    options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
+    fetch = ("fetch", *options, "--", access.url, f"+{reference}:{kept}")
+    try:
+        call_git(origin, call, *fetch, *((f"{reference}:{forward}",) if forward else ()))
+    except CoreError:
+        # No such branch, or it does not follow on ours, or an error: asked only now, as each question is a connection.
+        listed = call_git(origin, call, "ls-remote", "--quiet", "--", access.url, reference).output
+        if reference.encode() not in listed.split():
+            return ""
+        call_git(origin, call, *fetch)
+    return kept
 
 
 def push_branch(origin: Path, uid: int, remote: Remote, commit: str, branch: str) -> None:

@@ -15,17 +15,18 @@ from ..adapters.git_repo import GitCall, call_git
 from ..errors import Conflict, CoreError, InvalidInput
 from .checkouts import checkout
 from .names import FETCHED, PREFIX, SHA, check_proposal_name, check_sha, proposal_of
-from .proposals import Proposal, diff, fork_point, harmless, list_proposals
-from .remotes import CHECKED, Remote, fetch_branch, push_branch, shown_address
+from .proposals import Proposal, diff, harmless, list_proposals
+from .remotes import CHECKED, Remote, fetch_branch, fetch_reference, push_branch, shown_address
+from .takeovers import fork_point
 
 __all__ = [
     "MAIN", "Distance", "Proposal", "Remote", "ahead_behind", "checkout", "contains", "diff", "fetch_proposals",
-    "fetch_remote", "fork_point", "list_proposals", "main_commit", "merge", "merge_trees", "push_branch",
+    "fetch_remote", "fork_point", "is_ancestor", "list_proposals", "main_commit", "merge", "merge_trees", "push_branch",
     "remote_branch", "resolve_commit",
 ]  # fmt: skip
 MAIN = "refs/heads/main"
 _REFERENCE = re.compile(r"refs/(?!.*(\.\.|//|/\.|\.lock(/|$)|[./]$))[A-Za-z0-9._/-]{1,200}")
-_NO_SUCH_COMMIT, _CONFLICTS, _USAGE = 128, 1, 129
+_CONFLICTS, _USAGE = 1, 129
 _SHOWN = 20
 
 
@@ -65,8 +66,12 @@ def resolve_commit(repository: Path, uid: int, name: str) -> str:
 
 def contains(origin: Path, uid: int, commit: str) -> bool:
     """Whether ``commit`` exists and is on ``main``."""
-    found = _kind(origin, uid, check_sha(commit))
-    return found is not None and found[1] == "commit" and _is_ancestor(origin, uid, commit, main_commit(origin, uid))
+    found, main = _kinds(origin, uid, check_sha(commit), MAIN)
+    if found is None or found[1] != "commit":
+        return False
+    if main is None or main[1] != "commit":
+        raise CoreError(f"{origin} has no branch main; run site.yml")
+    return is_ancestor(origin, uid, commit, main[0])
 
 
 def ahead_behind(origin: Path, uid: int, commit: str) -> Distance:
@@ -88,18 +93,20 @@ def fetch_remote(origin: Path, uid: int, remote: Remote) -> str:
     """
     url = shown_address(remote.url)
     try:
-        new = fetch_branch(origin, uid, remote, remote.branch)
+        kept = fetch_reference(origin, uid, remote, remote.branch, forward=MAIN)
     except InvalidInput:
         raise
     except CoreError as error:
         raise CoreError(f"cannot fetch {remote.branch} of {url}: {error}") from error
-    if not new:
+    if not kept:
         raise CoreError(f"{url} has no branch {remote.branch}; push one, or set promotion_branch")
-    found = _kind(origin, uid, MAIN)
-    old = found[0] if found else "0" * 40
+    fetched, main = _kinds(origin, uid, kept, MAIN)
+    if fetched is None or fetched[1] != "commit":
+        raise CoreError(f"{remote.branch} of {url} is no commit; correct it there")
+    new, old = fetched[0], main[0] if main else "0" * 40
     if old == new:
         return new
-    if found and not _is_ancestor(origin, uid, old, new):
+    if main and not is_ancestor(origin, uid, old, new):
         raise Conflict(
             f"{remote.branch} of {url} is at {new}, which does not follow on {old}: its history was rewritten. Nothing "
             f"was changed. If that was meant, run on the machine: git --git-dir {origin} update-ref {MAIN} {new} {old}"
@@ -172,7 +179,7 @@ def merge(origin: Path, uid: int, name: str, expected_commit: str, actor: str) -
     if commit != check_sha(expected_commit):
         raise Conflict(f"proposal/{short} is at {commit} now, not at {expected_commit}; look at it again")
     main = main_commit(origin, uid)
-    if _is_ancestor(origin, uid, commit, main):
+    if is_ancestor(origin, uid, commit, main):
         return main
     tree = merge_trees(origin, uid, short, main, commit)
     message = f"Merge proposal/{short}\n\nMerged-by: {actor}\n"
@@ -200,11 +207,20 @@ def advance_main(origin: Path, uid: int, commit: str, before: str) -> None:
 
 def _kind(repository: Path, uid: int, name: str) -> tuple[str, str] | None:
     """Full name and type of an object, ``None`` if there is none; a tag is not followed."""
-    call = GitCall(uid, stdin=f"{name}\n".encode())
-    pieces = call_git(repository, call, "cat-file", "--batch-check=%(objectname) %(objecttype)").output.decode().split()
-    return (pieces[0], pieces[1]) if len(pieces) == 2 and SHA.fullmatch(pieces[0]) and pieces[1] != "missing" else None
+    return _kinds(repository, uid, name)[0]
 
 
-def _is_ancestor(repository: Path, uid: int, commit: str, descendant: str) -> bool:
+def _kinds(repository: Path, uid: int, *names: str) -> list[tuple[str, str] | None]:
+    call = GitCall(uid, stdin="".join(f"{name}\n" for name in names).encode())
+    output = call_git(repository, call, "cat-file", "--batch-check=%(objectname) %(objecttype)").output
+    found: list[tuple[str, str] | None] = []
+    for line in output.decode().splitlines():
+        sha, _, kind = line.partition(" ")
+        found.append((sha, kind) if SHA.fullmatch(sha) and kind not in ("missing", "ambiguous") else None)
+    return found
+
+
+def is_ancestor(repository: Path, uid: int, commit: str, descendant: str) -> bool:
+    """Whether ``descendant`` is ``commit`` or follows on it; both have to exist."""
     call = GitCall(uid, answers=(0, 1))
     return call_git(repository, call, "merge-base", "--is-ancestor", commit, descendant).code == 0

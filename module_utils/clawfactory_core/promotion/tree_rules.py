@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ..adapters.git_repo import GitCall, call_git
 from ..errors import CoreError
@@ -19,6 +20,8 @@ MAX_PROBLEMS = 50
 #: What a Docker mount cannot carry in the name of a top-level entry of the workspace.
 UNMOUNTABLE = frozenset(":,\\\"'")
 _KINDS = {"100644": "blob", "100755": "blob", "040000": "tree", "120000": "blob"}
+# Most names: no rule says anything about them but for their length.
+_PLAIN = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 # Names that Git gives a meaning to, and their short forms on NTFS:
 # https://github.com/git/git/blob/v2.39.5/path.c, is_ntfs_dotgit() and is_ntfs_dot_generic().
 _SPECIAL = re.compile(r"\.(git|gitmodules|gitattributes)|(git|gitmod|gitatt)~\d+|gi7[0-9a-f]{0,3}~\d+")
@@ -47,9 +50,8 @@ class TreeLimits:
     links: int = 1000
 
 
-@dataclass(frozen=True)
-class TreeEntry:
-    """One path of a tree.
+class TreeEntry(NamedTuple):
+    """One path of a tree; there are ten thousands of them, so they have to be made quickly.
 
     :param mode: as Git prints it, ``100644``.
     :param kind: ``blob``, ``tree`` or ``commit``.
@@ -123,7 +125,7 @@ def read_tree(repository: Path, commit: str, uid: int, environment: Mapping[str,
     if not links:
         return entries
     targets = read_blobs(repository, call, sorted(links))
-    return [replace(entry, target=targets.get(entry.sha)) if entry.mode == "120000" else entry for entry in entries]
+    return [entry._replace(target=targets.get(entry.sha)) if entry.mode == "120000" else entry for entry in entries]
 
 
 def read_blobs(repository: Path, call: GitCall, names: Iterable[str]) -> dict[str, bytes]:
@@ -231,6 +233,8 @@ def _name_problem(name: bytes) -> str:
         return "has an empty component or a '.' or '..' in its path"
     if len(name) > MAX_NAME:
         return f"has a name longer than {MAX_NAME} bytes"
+    if _PLAIN.fullmatch(name):
+        return ""
     try:
         text = name.decode()
     except UnicodeDecodeError:

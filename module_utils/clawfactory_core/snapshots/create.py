@@ -307,6 +307,7 @@ def _record(
         sha256=outcome.written["sha256"],
         count=outcome.read["count"],
         bytes=outcome.read["bytes"],
+        disk=outcome.read["disk"],
         left_out=sum(outcome.read["left_out_count"].values()),
         recipients=request.recipients,
         file_name=file_name(plan.id, plan.kind),

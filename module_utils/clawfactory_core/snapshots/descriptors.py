@@ -1,8 +1,10 @@
-"""Reading and writing at an offset, however little the kernel takes at once."""
+"""Reading and writing at an offset, however little the kernel takes at once, and having it begin to write."""
 
 from __future__ import annotations
 
 import os
+
+_BEGIN_EVERY = 8 << 20
 
 
 def read_at(descriptor: int, length: int, offset: int) -> bytes:
@@ -23,3 +25,21 @@ def write_at(descriptor: int, data: bytes, offset: int) -> None:
         done = os.pwrite(descriptor, view, offset)
         offset += done
         view = view[done:]
+
+
+class WriteBehind:
+    """Has the kernel begin to write a growing file to disk, so that little is left to wait for at its end.
+
+    Left alone it gathers gigabytes, then a sync waits for all of them while the processors are idle.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._begun = 0
+
+    def grown(self, size: int) -> None:
+        """Tell how large the file is by now; what was told before is not written to any more."""
+        if size - self._begun >= _BEGIN_EVERY:
+            # Starts writing what is dirty, waits for nothing, and drops only what is on disk already.
+            os.posix_fadvise(self._descriptor, self._begun, size - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = size

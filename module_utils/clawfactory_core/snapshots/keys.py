@@ -73,7 +73,7 @@ def rotate_key(root: Path, bot: str, make_key_pair: KeyPairMaker) -> tuple[str, 
     """
     private, public = check_key(root, bot)
     old = private.with_name("snapshot.keys")
-    before = public.read_text(encoding="utf-8").strip()
+    before = recipient_in(public)
     identity, recipient = make_key_pair()
     old.mkdir(mode=0o700, exist_ok=True)
     kept = old / f"{before}.key"
@@ -101,6 +101,11 @@ def check_key(root: Path, bot: str) -> tuple[Path, Path]:
             "playbooks/keygen.yml, set secrets_snapshot_recipient and run site.yml"
         )
     return private, public
+
+
+def recipient_in(public: Path) -> str:
+    """The recipient in the file beside a private key."""
+    return public.read_text(encoding="utf-8").strip()
 
 
 def _replace(path: Path, text: str) -> None:

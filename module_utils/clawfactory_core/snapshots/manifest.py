@@ -72,6 +72,7 @@ class Notes:
     def __init__(self) -> None:
         self.count = 0
         self.bytes = 0
+        self.disk = 0
         self.changed: list[str] = []
         self.databases: list[dict[str, str]] = []
         self.warnings: list[str] = []
@@ -110,14 +111,27 @@ class Notes:
         """Note the moment a database is of."""
         self.databases.append({"path": escape_path(path), "as_of": as_of})
 
-    def entry(self, path: bytes, kind: str, mode: int, mtime_ns: int, size: int, digest: str, *, stored: bool) -> None:
+    def entry(
+        self,
+        path: bytes,
+        kind: str,
+        mode: int,
+        mtime_ns: int,
+        size: int,
+        digest: str,
+        *,
+        stored: bool,
+        blocks: int | None = None,
+    ) -> None:
         """Note an entry of the state, in the order of the archive.
 
         :param digest: as in the manifest.
         :param stored: whether this archive has it.
+        :param blocks: of 512 bytes, that a file takes on disk; ``None`` if its size tells.
         """
         self.count += 1
         self.bytes += size
+        self.disk += size if blocks is None else min(size, 512 * blocks)
         text = escape_path(path)
         # As tree_line of digests, and as json.dumps, at a fraction of the time.
         self._tree.update(f"{text} {kind} {mode:04o} {mtime_ns} {size} {digest}\n".encode("ascii"))

@@ -17,6 +17,7 @@ from ..adapters.age import encrypt_stream
 from ..adapters.zstd import compressor
 from ..errors import Conflict, CoreError
 from .capture import RESERVED, Limits, Walk
+from .descriptors import WriteBehind
 from .digests import Digester
 from .index import IndexReader, IndexWriter, Parent
 from .manifest import Notes
@@ -130,6 +131,7 @@ class _Archive:
         self._descriptor = descriptor
         self._min_free = min_free_bytes
         self._next_look = 0
+        self._behind = WriteBehind(descriptor)
 
     def write(self, data: bytes) -> int:
         if self.size >= self._next_look:
@@ -146,6 +148,7 @@ class _Archive:
             view = view[os.write(self._descriptor, view) :]
         self.digest.update(data)
         self.size += len(data)
+        self._behind.grown(self.size)
         return len(data)
 
     def flush(self) -> None:
@@ -171,6 +174,7 @@ def _read(task: Task, writing: int, others: Sequence[int], packer: Any, report: 
         "finished": finished,
         "count": notes.count,
         "bytes": notes.bytes,
+        "disk": notes.disk,
         "left_out": notes.listed(),
         "left_out_count": notes.left_out_count,
         "changed": notes.changed,

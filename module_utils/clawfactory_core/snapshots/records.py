@@ -31,6 +31,7 @@ class SnapshotRecord:
     :param started: UTC, ``YYYY-MM-DDTHH:MM:SS.ffffffZ``.
     :param size: bytes of the archive; ``sha256`` is its digest, 64 hex digits, empty if unknown.
     :param count: entries of the whole state, ``bytes`` those of its regular files; -1 if unknown.
+    :param disk: bytes that these take on disk, without holes; -1 if unknown.
     :param left_out: number of entries that were left out.
     :param recipients: age public keys that it is encrypted for.
     :param verified: time as ``started``, empty if it never was; ``verified_how`` is ``digest`` or ``content``.
@@ -49,6 +50,7 @@ class SnapshotRecord:
     sha256: str = ""
     count: int = -1
     bytes: int = -1
+    disk: int = -1
     left_out: int = 0
     recipients: tuple[str, ...] = ()
     verified: str = ""
@@ -58,13 +60,15 @@ class SnapshotRecord:
     problem: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object of the record; unset ``parent`` is null, unset ``verified`` is not there."""
+        """The JSON object of the record; unset ``parent`` is null, unset ``verified`` and ``disk`` are not there."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
         for name in ("file_name", "problem"):
             del data[name]
         for name in ("verified", "verified_how"):
             if not data[name]:
                 del data[name]
+        if self.disk < 0:
+            del data["disk"]
         data["parent"] = self.parent or None
         data["parent_sha256"] = self.parent_sha256 or None
         data["recipients"] = list(self.recipients)

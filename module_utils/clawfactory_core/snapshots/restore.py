@@ -196,10 +196,17 @@ def unpack_beside(
 
 
 def check_room(directory: Path, record: SnapshotRecord, limits: ReadLimits) -> None:
-    """:raises Conflict: the disk of ``directory`` has no room for the state of ``record``."""
+    """See early whether the disk of ``directory`` has room for the state of ``record``.
+
+    What the record says may be too little, by holes smaller than those that are kept; while files are written,
+    ``min_free_bytes`` stay free whatever it says (:meth:`.tree_writer.TreeWriter.spend`).
+
+    :raises Conflict: it has not.
+    """
     found = os.statvfs(directory)
     free = found.f_bavail * found.f_frsize
-    needed = max(record.bytes, record.size if record.kind != "inc" else 0, 0)
+    state = record.bytes if record.disk < 0 else min(record.disk, record.bytes)
+    needed = max(state, record.size if record.kind != "inc" else 0, 0)
     if free < needed + limits.min_free_bytes:
         raise Conflict(
             f"{record.id} needs {needed} bytes and {limits.min_free_bytes} are to stay free, "

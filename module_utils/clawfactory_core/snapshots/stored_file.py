@@ -215,7 +215,10 @@ class StoredFile:
             self._to.index.add(new)
         else:
             self._to.index.end(new)
-        self._to.notes.entry(new.path, "f", new.mode, new.mtime_ns, new.size, new.digest.hex(), stored=self._differs)
+        # A database has pages of its log, too.
+        blocks = None if isinstance(source, Live) else source.found.st_blocks
+        digest, stored = new.digest.hex(), self._differs
+        self._to.notes.entry(new.path, "f", new.mode, new.mtime_ns, new.size, digest, stored=stored, blocks=blocks)
 
 
 class _Patch:

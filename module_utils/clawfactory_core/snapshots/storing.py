@@ -75,7 +75,7 @@ class Storing:
                 databases.done(entry.path)
                 databases.keep(entry)
                 self._to.notes.database(entry.path, timestamp(datetime.now(timezone.utc)))
-            self._keep(old)
+            self._keep(entry, old)
             return
         with walk.open_file(entry) as file:
             if self._to.notes.bytes + entry.found.st_size > self._limits.max_bytes:
@@ -97,8 +97,10 @@ class Storing:
         log = log_stamp(entry)
         return log is not None and log == old.log and log[1] < before
 
-    def _keep(self, old: IndexEntry) -> None:
-        self._to.notes.entry(old.path, "f", old.mode, old.mtime_ns, old.size, old.digest.hex(), stored=False)
+    def _keep(self, entry: Entry, old: IndexEntry) -> None:
+        blocks = None if old.database else entry.found.st_blocks
+        digest = old.digest.hex()
+        self._to.notes.entry(old.path, "f", old.mode, old.mtime_ns, old.size, digest, stored=False, blocks=blocks)
         self._to.tick(old.size)
         if not old.blocks or self._to.parent is None:
             self._to.index.add(old)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 from ..errors import Conflict, InvalidInput
-from .descriptors import write_at
+from .descriptors import WriteBehind, write_at
 from .tar_reader import PIECE, ReadLimits, is_hole, show
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,6 +26,7 @@ class TreeWriter:
     :param root: descriptor of the directory.
     :param wanted: tells of a path, and of whether it is a directory, whether it is written; the others are left out.
     :param private: files become 0600 and directories 0700 whatever their mode was.
+    :param passing: what is written is soon removed again and need not reach the disk.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class TreeWriter:
         wanted: Callable[[bytes, bool], bool] | None = None,
         *,
         private: bool = False,
+        passing: bool = False,
     ) -> None:
         self.root = root
+        self.passing = passing
         self._limits = limits
         self._wanted = wanted or (lambda path, directory: True)
         self._private = private
@@ -178,6 +181,7 @@ class FileWriter:
         self._size = size
         self._position = 0
         self._end = 0
+        self._behind = None if tree.passing else WriteBehind(descriptor)
         self.written = descriptor >= 0
 
     def __enter__(self) -> FileWriter:
@@ -187,6 +191,8 @@ class FileWriter:
         """Append; at most :data:`PIECE` bytes."""
         if self._descriptor >= 0 and not is_hole(data):
             self.write_at(self._position, data)
+            if self._behind is not None:
+                self._behind.grown(self._position + len(data))
         self._position += len(data)
 
     def write_at(self, offset: int, data: bytes) -> None:

@@ -256,7 +256,7 @@ def _unpack(
 ) -> dict[str, Any]:
     # Confined to it by now, or at least in it.
     root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    tree = TreeWriter(root, limits, target.wanted, private=target.private)
+    tree = TreeWriter(root, limits, target.wanted, private=target.private, passing=target.databases_only)
     replay = Replay(tree, target.spool, limits, single=len(chain) == 1, databases_only=target.databases_only)
     headers = []
     databases: tuple[dict[str, str], ...] = ()

@@ -267,36 +267,21 @@ def _looks_like_one(path: bytes) -> bool:
 
 
 def _check_database(path: bytes, end: float) -> tuple[bool, str]:
-    # A hot journal has to be rolled back first, which needs to write; without one nothing has. CHECK constraints, which
-    # are about the rows and not about the file, SQLite looks at only where it may write.
+    # A hot journal has to be rolled back first, which needs to write; without one nothing has.
     mode = "mode=rw" if os.path.lexists(path + b"-journal") else "mode=ro&immutable=1"
     connection = sqlite3.connect(f"file:{quote_from_bytes(b'./' + path)}?{mode}", uri=True, isolation_level=None)
     with contextlib.closing(connection):
         connection.set_progress_handler(lambda: time.monotonic() > end, _CALLBACK_EVERY)
         connection.text_factory = bytes
         pragmas = ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "temp_store=MEMORY")
-        for pragma in (*pragmas, f"hard_heap_limit={_HEAP}"):
+        # CHECK constraints say what rows may be, not whether the file is whole. They are expressions of the bot's, with
+        # functions that need not be here: OpenClaw's (2026.9.6) have octet_length, which SQLite has since 3.43.
+        for pragma in (*pragmas, "ignore_check_constraints=ON", f"hard_heap_limit={_HEAP}"):
             connection.execute(f"PRAGMA {pragma}")
-        # OpenClaw's tables use it in CHECK constraints (2026.9.6); SQLite has it since 3.43.
-        connection.create_function("octet_length", 1, _octet_length, deterministic=True)
-        try:
-            found = _integrity(connection)
-        except sqlite3.OperationalError as error:
-            if "unknown function" not in str(error):
-                raise
-            connection.execute("PRAGMA ignore_check_constraints=ON")
-            found, apart = _integrity(connection), f" but for CHECK constraints ({error})"
-        else:
-            apart = ""
-    return found == "ok", found + apart
+        found = _integrity(connection)
+    return found == "ok", found
 
 
 def _integrity(connection: sqlite3.Connection) -> str:
     rows = connection.execute("PRAGMA integrity_check(5)")
     return "; ".join(bytes(row[0]).decode("utf-8", "replace") for row in rows)
-
-
-def _octet_length(value: bytes | str | float | None) -> int | None:
-    if value is None:
-        return None
-    return len(value) if isinstance(value, bytes) else len(str(value).encode("utf-8", "surrogatepass"))

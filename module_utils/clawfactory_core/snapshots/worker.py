@@ -26,6 +26,7 @@ _MAX_MEMORY = 6 << 30
 _MAX_MESSAGE = 64 << 20
 # linux/prctl.h and linux/sched.h
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWNET = 0x40000000
 
@@ -155,6 +156,8 @@ def _run(
             _confine(confinement, libc)
         # After the change of user, which takes it back.
         _follow(libc, parent)
+        # What was in the parent's memory, a private key too, is in this one's: no other process of the user may look.
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         report({"result": task(report)})
         status = 0
     except BaseException as error:  # noqa: BLE001 - the parent says it, whatever it is

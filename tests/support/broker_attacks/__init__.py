@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from .attack import Attack
@@ -183,3 +184,19 @@ ATTACKS: tuple[Attack, ...] = tuple(
     )
     for attack in group
 )
+#: Those of a run: all with ``CLAWFACTORY_ALL_ATTACKS=1``.
+MADE = [attack for attack in ATTACKS if not attack.variant or os.environ.get("CLAWFACTORY_ALL_ATTACKS")]
+#: Each class with its number of rows at least: a table that has shrunk by mistake proves little.
+LEAST = {
+    "mounts": 50,
+    "namespaces": 20,
+    "privileges": 35,
+    "devices and runtimes": 10,
+    "limits": 25,
+    "images and builds": 15,
+    "foreign ids": 35,
+    "exec tricks": 45,
+    "JSON tricks": 35,
+    "HTTP tricks": 75,
+    "other API families": 25,
+}

@@ -36,6 +36,9 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "wildcard": ({"egress_allow_extra": ["*.example.org"]}, ("egress_allow_extra", "*.example.org", ".example.org")),
     "mode": ({"egress_mode": "closed"}, ("egress_mode", "closed", "allowlist")),
+    "hour": ({"snapshots_hour": 24}, ("snapshots_hour is 24",)),
+    "recipient": ({"snapshots_recipients": ["age1nonsense"]}, ("snapshots_recipients has 'age1nonsense'",)),
+    "keep": ({"snapshots_keep_last": 0}, ("snapshots_keep_last is 0",)),
 }
 
 CONNECTION = {"ansible_host": MACHINE, "ansible_connection": "community.docker.docker", "ansible_user": "root"}

@@ -51,10 +51,12 @@ def mounts(bot: str, part: str, entries: list[str]) -> set[tuple[str, str, bool]
             (f"{repos}/origin.git", "/srv/repositories/origin.git", False),
             (f"{repos}/proposals.git", "/srv/repositories/proposals.git", True),
             (f"{root}/promotion/{bot}", "/srv/promotion", False),
+            (f"{root}/snapshots/{bot}", "/srv/snapshots", False),
             (f"{root}/run/{bot}/jobs", "/run/jobs", False),
             (f"{root}/run/{bot}/broker-controller", "/run/broker", False),
             (f"{root}/secrets/{bot}/run/controller.env", "/run/secrets/controller.env", False),
             (f"{root}/secrets/{bot}/run/fingerprints.json", "/run/secrets/fingerprints.json", False),
+            (f"{root}/secrets/{bot}/run/device", "/run/device", False),
         }
     if part == "proxy":
         return {

@@ -118,5 +118,17 @@ def test_bots_and_firewall_come_back_with_the_machine(machine: Host) -> None:
     assert "cfi-835e7134" in machine.check_output("nft list table inet clawfactory")
 
 
+def test_work_on_the_machine_is_done_once_for_both_bots(machine: Host, play: Play) -> None:
+    """Counted in a run that finds the machine's own services to be of another version."""
+    machine.check_output("rm /srv/clawfactory/lib/.digest")
+    run = play("site.yml").succeeded()
+    done = run.hosts_of("host : Install | ") | run.hosts_of("host : Units | ")
+    shared = done.pop("host : Install | Share what the machine has now")
+    assert sorted(shared) == [*BOTS], "both bots went through the run"
+    assert {"host : Units | Our services and the core", "host : Units | Restart our services"} <= {*done}
+    assert {tuple(hosts) for hosts in done.values()} == {("bot1",)}, done
+    assert run.changed != [] and all(line.startswith("bot1: host : ") for line in run.changed), run.changed
+
+
 def test_deploy_after_all_that_changes_nothing(play: Play) -> None:
     assert play("site.yml").succeeded().changed == []

@@ -52,6 +52,7 @@ class FakeEngine:
         self.mountinfo = MOUNTINFO
         self.open = 0
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     # What tests use.
 
@@ -81,13 +82,18 @@ class FakeEngine:
         if self._server:
             self._server.close()
             self._server = None
+        for task in self._serving:
+            task.cancel()
         self.path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open += 1
+        task = asyncio.current_task()
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             await self._one(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self.open -= 1

@@ -237,14 +237,18 @@ class Running:
         if self._served:
             self.stop()
         self.do(self.engine.stop())
+        left = self.do(self._left())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
+        self.loop.close()
+        assert left == [], "the broker ended and left this behind"
 
     async def _start(self) -> None:
         self.broker = Broker(self.settings)
         self._served = self.loop.create_task(self.broker.run())
         ready = self.loop.create_task(self.broker.ready.wait())
         await asyncio.wait({ready, self._served}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
         if self._served.done():
             self._served.result()
 
@@ -253,6 +257,12 @@ class Running:
         self.broker.stop()
         await self._served
         self._served = None
+
+    async def _left(self) -> list[str]:
+        """Tasks that go on; those of connections that were just closed get the time to see it."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        pending = (await asyncio.wait(others, timeout=10))[1] if others else set()
+        return [repr(task) for task in pending]
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

@@ -129,7 +129,7 @@ def test_summary_ends_with_the_line_that_ci_reads():
 @pytest.mark.parametrize(
     ("wanted", "fast", "selected"),
     [
-        ([], False, ["engine", "lint", "unit", "broker", "e2e", "images", "molecule"]),
+        ([], False, ["engine", "lint", "unit", "browser", "broker", "e2e", "images", "molecule"]),
         ([], True, ["lint", "unit"]),
         (["e2e", "lint"], False, ["engine", "lint", "e2e"]),
         (["unit"], False, ["unit"]),
@@ -165,19 +165,38 @@ def test_later_stages_run_after_a_failure(staged, capsys):
     assert runner.main([]) == 1
     assert sorted(ran) == sorted(runner.STAGES)
     assert ran[0] == "engine"
-    assert {*ran[1:3]} == {"broker", "lint"}
-    assert capsys.readouterr().out.endswith("\n7 passed, 2 failed, 0 skipped\n")
+    assert ran.index("broker") < min(ran.index(name) for name in ("e2e", "images", "molecule"))
+    assert capsys.readouterr().out.endswith("\n8 passed, 2 failed, 0 skipped\n")
 
 
 def test_without_an_engine_its_stages_fail_and_do_not_run(staged, capsys):
     ran = staged({"engine": Count(failed=1)})
     assert runner.main([]) == 1
-    assert ran == ["engine", "lint", "unit"]
-    assert capsys.readouterr().out.endswith("\n2 passed, 5 failed, 0 skipped\n")
+    assert ran == ["engine", "lint", "unit", "browser"]
+    assert capsys.readouterr().out.endswith("\n3 passed, 5 failed, 0 skipped\n")
 
 
-def test_every_stage_is_in_one_phase():
-    assert sorted(name for phase in runner.PHASES for lane in phase for name in lane) == sorted(runner.STAGES)
+def test_what_needs_no_engine_goes_on_while_the_phases_change(staged, monkeypatch):
+    ran = staged({})
+    for_e2e = threading.Event()
+
+    def unit(_reports):
+        assert for_e2e.wait(20), "a phase waited for it"
+        return [Result("unit", "unit", Count(passed=1))]
+
+    def e2e(_reports):
+        for_e2e.set()
+        return [Result("e2e", "e2e", Count(passed=1))]
+
+    monkeypatch.setattr(runner, "STAGES", {**runner.STAGES, "unit": unit, "e2e": e2e})
+    assert runner.main([]) == 0
+    assert "broker" in ran
+
+
+def test_every_stage_is_in_one_lane():
+    phased = [name for phase in runner.PHASES for lane in phase for name in lane]
+    assert sorted([*phased, *runner.BESIDE]) == sorted(runner.STAGES)
+    assert {*phased} == {*runner.NEED_ENGINE, "engine"}
 
 
 def test_lines_of_commands_that_run_beside_others_are_labelled(capfd):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,54 +11,12 @@ import pytest
 from fastapi import FastAPI
 
 from controller_app.config import Secrets, Settings
+from controller_app.dependencies import get_app_services
 from controller_app.main import create_app
+from controller_app.services.device import read_device
+from tests.support.controller import COMMIT, SECRETS, Clock, FakeGateway
+from tests.support.gateway_server import GatewayServer, device_directory
 from tests.support.jobs_server import JobsServer
-
-SECRETS = {
-    "CONTROLLER_TOKEN": "5f2a9c0e7b1d48f6a3c9e0b7d2f41868",
-    "CONTROLLER_AGENT_TOKEN": "0c1d9e8f7a6b5c4d3e2f1a0b9c8d7e6f",
-    "CONTROLLER_WEBHOOK_SECRET": "9b1c7d3e5f0a2846c8e4d6b0a1f39c57",
-    "CONTROLLER_AGE_RECIPIENT": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
-}
-COMMIT = "3f786850e387550fdab836ed7e6dc881de23001b"
-
-
-class FakeGateway(httpx.AsyncBaseTransport):
-    """Answers the probes; ``answers`` maps a path to status and body, ``error`` replaces every answer."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, bytes]] = {}
-        self.error: Exception | None = None
-        self.before_answer: Callable[[], Awaitable[None]] | None = None
-        self.requests: list[httpx.Request] = []
-        self.set_state(200, "started")
-
-    def set_state(self, ready: int, phase: str, *, live: int = 200) -> None:
-        startup = 200 if phase == "started" else 503
-        self.answers = {
-            "/healthz": (live, b'{"ok":true}'),
-            "/readyz": (ready, b"{}"),
-            "/startupz": (startup, json.dumps({"ok": startup == 200, "status": phase}).encode()),
-        }
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        if self.before_answer:
-            await self.before_answer()
-        if self.error:
-            raise self.error
-        status, body = self.answers[request.url.path]
-        return httpx.Response(status, stream=httpx.ByteStream(body))
-
-
-class Clock:
-    """Seconds that pass only when a test says so."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -119,10 +76,36 @@ def settings(approved_dir: Path, tmp_path: Path, jobs: JobsServer) -> Settings:
         agent_address="127.0.0.1:8090",
         repositories_dir=tmp_path / "repositories",
         promotion_dir=tmp_path / "promotion",
+        snapshots_dir=tmp_path / "snapshots",
         jobs_socket=jobs.path,
         fingerprints_file=tmp_path / "fingerprints.json",
+        device_dir=device_directory(tmp_path),
+        broker_socket=tmp_path / "broker.sock",
         version="sha256-4d1f0a9c",
     )
+
+
+@pytest.fixture
+async def rpc(settings: Settings) -> AsyncIterator[GatewayServer]:
+    """OpenClaw's WebSocket, which knows the controller; for the tests that give its address to the controller."""
+    server = GatewayServer()
+    server.paired.add(read_device(settings.device_dir).id)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def talking(
+    settings: Settings, rpc: GatewayServer, gateway: FakeGateway, clock: Clock
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A program with the token, at a controller that reaches a gateway."""
+    app = create_app(settings.model_copy(update={"gateway_url": rpc.url}), gateway_transport=gateway, clock=clock)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {SECRETS['CONTROLLER_TOKEN']}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", headers=headers) as client:
+        yield client
+    await get_app_services(app).link.close()
 
 
 @pytest.fixture

@@ -71,5 +71,12 @@ async def test_openapi_document_is_for_operators(client, bearer):
     document = (await client.get("/openapi.json", headers=bearer)).json()
     assert set(document["paths"]) == {
         "/health", "/status", "/branches", "/branches/{name}/diff", "/branches/{name}/merge", "/branches/{name}/deny",
-        "/controller", "/controller/promote-main", "/snapshot", "/jobs", "/jobs/{job}", "/jobs/{job}/events",
+        "/controller", "/controller/promote-main", "/controller/history", "/controller/rollback", "/snapshot",
+        "/snapshot/verify", "/snapshot/restore", "/snapshot/rename", "/snapshot/delete", "/snapshot/download/{name}",
+        "/memory/status", "/memory/backup", "/jobs", "/jobs/{job}", "/jobs/{job}/events", "/audit", "/audit/verify",
+        "/metrics",
+        "/gateway/devices", "/gateway/devices/approve", "/gateway/devices/reject", "/gateway/pairing/{channel}",
+        "/gateway/pairing/approve", "/gateway/restart", "/gateway/logs", "/gateway/logs/events",
+        "/gateway/security-audit", "/gateway/config", "/gateway/config/validate", "/gateway/config/known-good",
+        "/gateway/config/revert", "/gateway/config/schema",
     }  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from clawfactory_core.errors import Conflict, CoreError, InvalidInput
@@ -45,7 +48,7 @@ async def test_invalid_value_is_named_but_not_repeated(client, same_origin):
     assert "xxx" not in response.text
 
 
-@pytest.mark.parametrize(("error", "status"), [(InvalidInput, 400), (Conflict, 409), (CoreError, 500)])
+@pytest.mark.parametrize(("error", "status"), [(InvalidInput, 400), (Conflict, 409), (CoreError, 503)])
 async def test_core_errors_have_a_status(app, client, error, status):
     async def fail():
         raise error("bot 'x' is unknown; add it to the inventory")
@@ -53,6 +56,19 @@ async def test_core_errors_have_a_status(app, client, error, status):
     app.add_api_route("/fail", fail)
     document = assert_problem(await client.get("/fail"), status)
     assert document["detail"] == "bot 'x' is unknown; add it to the inventory"
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "text"), [(errno.ENOSPC, 507, "disk"), (errno.EACCES, 503, "Permission denied")]
+)
+async def test_errors_of_the_system_are_named_without_paths(app, client, number, status, text):
+    async def fail():
+        raise OSError(number, os.strerror(number), "/srv/secret-place")
+
+    app.add_api_route("/fail", fail)
+    document = assert_problem(await client.get("/fail"), status)
+    assert text in document["detail"]
+    assert "secret-place" not in document["detail"]
 
 
 async def test_crash_tells_nothing(app, client):

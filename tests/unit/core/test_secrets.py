@@ -48,7 +48,7 @@ def everything(root: Path) -> dict[str, tuple[bytes, int]]:
 
 def test_missing_tokens_are_generated_and_agree(root):
     plan = apply_secrets(ask(root), make_pair)
-    assert plan.generated == [*core.TOKENS, "snapshot.key"]
+    assert plan.generated == [*core.TOKENS, "snapshot.key", "device.key"]
     gateway, controller = env(root, "gateway.env"), env(root, "controller.env")
     assert set(gateway) == {"OPENCLAW_GATEWAY_TOKEN", "CLAWFACTORY_AGENT_TOKEN"}
     assert gateway["CLAWFACTORY_AGENT_TOKEN"] == controller["CONTROLLER_AGENT_TOKEN"]
@@ -411,6 +411,46 @@ def test_rotated_token_is_recognised(root):
         True,
     ]
     assert not apply_secrets(ask(root), no_pair).changed
+
+
+def test_the_controllers_device_is_made_once_and_has_the_gateways_token(root):
+    apply_secrets(ask(root), make_pair)
+    device = root / "secrets/bot1/run/device"
+    key = (root / "secrets/bot1/device.key").read_text()
+    assert len(bytes.fromhex(key.strip())) == 32 and (device / "key").read_text() == key
+    assert (device / "token").read_text().strip() == env(root, "gateway.env")["OPENCLAW_GATEWAY_TOKEN"]
+    assert device.stat().st_mode & 0o777 == 0o500
+    assert {path.stat().st_mode & 0o777 for path in device.iterdir()} == {0o400}
+    assert recognised(root, key.strip()) == [True]
+    assert not apply_secrets(ask(root), no_pair).changed
+    assert key.strip() not in (root / "secrets/bot1/run/gateway.env").read_text()
+
+
+def test_the_device_follows_a_rotated_token(root):
+    apply_secrets(ask(root), make_pair)
+    key = (root / "secrets/bot1/device.key").read_text()
+    core.rotate_gateway_token(root, "bot1", 20001)
+    device = root / "secrets/bot1/run/device"
+    assert (device / "token").read_text().strip() == env(root, "gateway.env")["OPENCLAW_GATEWAY_TOKEN"]
+    assert (device / "key").read_text() == key and recognised(root, key.strip()) == [True]
+
+
+def test_a_token_is_rotated_where_no_device_was_made_yet(root):
+    apply_secrets(ask(root), make_pair)
+    device = root / "secrets/bot1/run/device"
+    for path in (device / "key", device / "token", root / "secrets/bot1/device.key"):
+        path.unlink()
+    device.rmdir()
+    core.rotate_gateway_token(root, "bot1", 20001)
+    assert not device.exists()
+
+
+def test_a_damaged_device_key_is_refused_without_its_text(root):
+    apply_secrets(ask(root), make_pair)
+    (root / "secrets/bot1/device.key").write_text("not-a-key-but-perhaps-secret")
+    with pytest.raises(InvalidInput, match=r"device\.key holds no key; remove it") as refusal:
+        apply_secrets(ask(root), no_pair)
+    assert "perhaps" not in str(refusal.value)
 
 
 def test_secrets_of_the_controller_never_reach_the_gateway(root):

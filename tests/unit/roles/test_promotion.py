@@ -78,12 +78,15 @@ def test_gateway_is_written_as_the_core_writes_it():
         ({"promotion_branch": "a..b"}, "promotion_branch is a..b"),
         ({"promotion_upstream_branch": "a b"}, "promotion_upstream_branch is a b"),
         ({"promotion_max_file_mb": 65}, "promotion_max_file_mb is 65"),
+        ({"bot_repository": "git@git.example:bot1.git"}, "an SSH address; give the https:// address"),
+        ({"bot_repository": "ssh://git@git.example/bot1.git"}, "an SSH address; give the https:// address"),
     ],
 )
 def test_refused_before_anything(variables, match):
     assert value("__promotion_problems") == []
     (problem,) = value("__promotion_problems", **variables)
     assert match in problem
+    assert "git.example" not in problem, "an address may have a login"
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ async def test_proposals(bot, repositories, settings):
 
 async def test_failure_tells_the_bot_nothing(bot, settings, caplog):
     response = await bot.get("/agent/proposals")  # there are no repositories
-    assert response.status_code == 500
+    assert response.status_code == 503
     assert str(settings.repositories_dir) not in response.text
     assert str(settings.repositories_dir) in caplog.text
 

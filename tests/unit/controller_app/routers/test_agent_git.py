@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import logging
@@ -286,6 +287,18 @@ def test_refusals_are_in_the_log(work, caplog):
     assert (first["event"], first["ref"]) == ("push.refused", "refs/heads/main")
     assert second["event"] == "push.refused"
     assert "proposal/x" in second["reason"]
+
+
+def test_machine_is_told_of_refusals(app, work, jobs):
+    commit(work, "Mine", {"a.md": "1\n"})
+    push(work, "HEAD:refs/heads/main")
+    push(work, f"{plant(work, [('120000', 'l', b'/etc')])}:refs/heads/proposal/x")
+    broken = hash_object(work, "commit", b"tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nauthor\n\nx\n")
+    push(work, f"{broken}:refs/heads/proposal/y")
+    assert push(work, "HEAD:refs/heads/proposal/z").returncode == 0
+    assert asyncio.run(get_app_services(app).refusals.tell())
+    told = [(fields["what"], fields["code"], fields["count"]) for fields in jobs.asked("refused")]
+    assert told == [("push", "reference", "1"), ("push", "content", "1"), ("push", "git", "1")]
 
 
 def test_nothing_of_a_refused_push_stays(work, repositories):

@@ -4,11 +4,17 @@ import httpx
 import pytest
 
 import clawfactory_core
+from tests.support.git_repositories import make_repositories
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_status_by_token(client, bearer, commit):
+@pytest.fixture
+def repositories(settings):
+    return make_repositories(settings.repositories_dir, {"workspace/SOUL.md": "I am a bot.\n"})
+
+
+async def test_status_by_token(client, bearer, commit, repositories):
     status = (await client.get("/status", headers=bearer)).json()
     latency = status["gateway"].pop("latency_ms")
     assert 0 <= latency < 1000
@@ -18,8 +24,55 @@ async def test_status_by_token(client, bearer, commit):
         "build": "sha256-4d1f0a9c",
         "gateway": {"state": "ready", "reachable": True, "live": True, "ready": True, "reason": None},
         "approved": {"commit": commit, "branch": "main", "reason": None},
+        "machine": {
+            "locked": False, "key": True, "free_bytes": 8 << 30, "total_bytes": 64 << 30, "promotion": "", "drift": [],
+            "behind": 0, "denials": [],
+        },
+        "proposals_open": 0,
+        "snapshot": None,
+        "problems": [],
         "time": "2027-01-15T08:00:00Z",
-    }
+    }  # fmt: skip
+
+
+async def test_status_tells_the_newest_snapshot_and_what_was_refused(client, bearer, jobs, repositories):
+    snapshot = {
+        "id": "a--2027-01-15T07-59-00Z", "time": "2027-01-15T07:59:00Z", "kind": "full", "size": 5, "label": "a",
+        "parent": None, "verified": None, "problem": "",
+    }  # fmt: skip
+    older = {**snapshot, "id": "a--2027-01-14T07-59-00Z", "time": "2027-01-14T07:59:00Z", "size": 7}
+    jobs.answers["snapshots"] = {"snapshots": [snapshot, older]}
+    denied = {"time": "2027-01-15T07:00:00Z", "from": "gateway", "host": "evil.example", "port": "443", "count": 2}
+    jobs.answers["egress_info"] = {"egress": {"lines": 1, "denied": [denied]}}
+    status = (await client.get("/status", headers=bearer)).json()
+    assert status["snapshot"]["id"] == snapshot["id"]
+    assert (status["snapshot"]["age"], status["snapshot"]["total_size"]) == (60.0, 12)
+    assert status["machine"]["denials"] == [denied]
+
+
+async def test_what_does_not_answer_is_named_and_the_rest_is_told(client, bearer, jobs, commit):
+    jobs.path.unlink()
+    response = await client.get("/status", headers=bearer)  # there are no repositories either
+    status = response.json()
+    assert response.status_code == 200
+    assert status["approved"]["commit"] == commit
+    assert set(status["machine"].values()) == {None}
+    assert {problem.partition(":")[0] for problem in status["problems"]} == {
+        "machine", "promotions", "egress", "snapshots", "proposals",
+    }  # fmt: skip
+    assert "clawfactory-jobs has to run" in " ".join(status["problems"])
+
+
+async def test_metrics(client, bearer, commit, repositories):
+    response = await client.get("/metrics", headers=bearer)
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = response.text.splitlines()
+    assert 'clawfactory_gateway_state{bot="bot1",state="ready"} 1' in lines
+    assert f'clawfactory_approved_info{{bot="bot1",commit="{commit}"}} 1' in lines
+    assert 'clawfactory_locked{bot="bot1"} 0' in lines
+    assert "clawfactory_snapshot_age_seconds" not in response.text  # there is none: no figure rather than a wrong one
+    names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert len(names) == len(set(names))
 
 
 async def test_status_by_session(operator):

@@ -5,6 +5,9 @@ import time
 import pytest
 
 from controller_app.services.gateway import GatewayProbe, make_gateway_client
+from controller_app.services.jobs import JobsClient
+from controller_app.services.machine import MachineService
+from controller_app.services.proposals import ProposalService
 from controller_app.services.status import StatusService
 
 pytestmark = pytest.mark.anyio
@@ -12,7 +15,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def places(settings):
-    return {"approved_dir": settings.approved_dir, "promotion_dir": settings.promotion_dir}
+    promotion = settings.promotion_dir
+    return {
+        "approved_dir": settings.approved_dir,
+        "promotion_dir": promotion,
+        "machine": MachineService(JobsClient(settings.jobs_socket)),
+        "proposals": ProposalService(origin=settings.origin, proposals=settings.proposals, promotion=promotion),
+    }
 
 
 async def test_missing_build_label_is_left_out(gateway, places, clock):

@@ -272,3 +272,17 @@ def test_last_words_without_the_engines_framing(scene):
     assert scene.control.last_words() == "a\nb"
     scene.server.answers[f"{LIVE}/logs"] = (500, {})
     assert scene.control.last_words() == ""
+
+
+def test_a_restore_stops_it_with_its_sandboxes_and_starts_it(scene):
+    scene.control.stop()
+    assert scene.changes() == [f"POST {LIVE}/stop?t=7", "DELETE /containers/sandbox?force=true&v=true"]
+    scene.control.start()
+    assert scene.changes()[-1] == f"POST {LIVE}/start"
+
+
+def test_a_locked_one_is_not_started_after_a_restore(scene):
+    (scene.top / "lock").touch()
+    with pytest.raises(Conflict, match="locked"):
+        scene.control.start()
+    assert scene.changes() == []

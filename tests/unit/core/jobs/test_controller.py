@@ -8,9 +8,11 @@ import socket
 
 import pytest
 
+from clawfactory_core import audit
 from clawfactory_core.jobs import service
 from clawfactory_core.jobs.protocol import Refusal
 from clawfactory_core.snapshots.settings import read_settings
+from controller_app.services.audit import Refusals
 from controller_app.services.jobs import JobsClient
 
 from .conftest import until
@@ -57,3 +59,20 @@ def test_settings_of_before_bots_could_ask_allow_what_the_role_does(machine):
     del found["agent_per_hour"]
     path.write_text(json.dumps(found))
     assert read_settings(machine.root, "bot1").agent_per_hour == 4
+
+
+def test_what_the_controller_refuses_is_in_the_log_of_decisions(machine, serving):
+    (machine.root / "audit").mkdir()
+    refusals = Refusals(JobsClient(machine.socket()))
+    for _ in range(500):
+        refusals.record("webhook", "signature", "wrong", {"delivery": "a stranger's text"})
+    refusals.record("push", "content", "a secret")
+    assert asyncio.run(refusals.tell())
+    log = machine.root / "audit" / "bot1.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["event"], line["code"], line["count"]) for line in lines] == [
+        ("webhook.refused", "signature", 500),
+        ("push.refused", "content", 1),
+    ]
+    assert "stranger" not in log.read_text()
+    assert audit.verify(log).problems == ()

@@ -75,3 +75,9 @@ def test_a_link_in_place_of_a_job_is_replaced_and_not_followed(tmp_path):
     files.write(replace(one, state="done"))
     assert (tmp_path / "target").read_text() == "untouched"
     assert files.read()[0].state == "done"
+
+
+def test_a_long_text_is_in_no_answer_and_goes_when_the_job_is_over():
+    job = JobRecord("0" * 24, "config", "operator", "dashboard", now(), {"text": "{}", "base": "5d" * 32})
+    assert job.to_answer()["options"] == {"base": "5d" * 32} and job.to_dict()["options"]["text"] == "{}"
+    assert job.without_text().options == {"base": "5d" * 32}

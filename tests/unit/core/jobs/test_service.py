@@ -15,7 +15,7 @@ import pytest
 
 from clawfactory_core.jobs import listener, queue, service
 from clawfactory_core.jobs.client import JobsUnavailable
-from clawfactory_core.jobs.protocol import Refusal
+from clawfactory_core.jobs.protocol import REQUEST_BYTES, Refusal
 
 from .conftest import WORKER, talk, until
 
@@ -395,7 +395,7 @@ def test_only_root_and_the_bots_controller_are_heard(machine, serving, uid, answ
         (b"[]\n", 400),
         (b"\xff\xfe\n", 400),
         (b'{"op":"jobs"}\n{"op":"jobs"}\n', 400),
-        (b"{" + b" " * 65535, 413),
+        (b"{" + b" " * (REQUEST_BYTES - 1), 413),
         (b"x" * 1_000_000, 413),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b'{"op":"jobs"}', 400),
@@ -503,3 +503,21 @@ def test_nothing_unlocks(machine, serving):
     machine.client().ask("lock", actor="operator")
     assert "unknown" in refused(machine, 400, "unlock", actor="operator")
     assert (machine.root / "locks" / "bot1").is_file()
+
+
+def test_a_text_of_the_configuration_is_in_no_answer_and_on_no_disk_afterwards(machine, serving):
+    text = "// only for the work\n" + "{}"
+    job = machine.client().ask("config", actor="operator", text=text, base="5d" * 32)["job"]
+    assert job["options"] == {"base": "5d" * 32}
+    assert machine.finished(job["id"])["options"] == {"base": "5d" * 32}
+    assert "only for the work" not in json.dumps(machine.client().ask("jobs"))
+    until(lambda: "only for the work" not in (machine.root / "jobs" / "bot1" / f"{job['id']}.json").read_text())
+
+
+def test_an_interrupted_change_of_the_configuration_is_settled(machine, monkeypatch, start):
+    monkeypatch.setattr(queue, "RESUME_SECONDS", 0.1)
+    start()
+    journal = machine.root / "promotion" / "bot1" / "config-change.json"
+    journal.write_text("{}")
+    until(lambda: "bot1 resume " in machine.worked())
+    journal.unlink()

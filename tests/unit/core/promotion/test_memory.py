@@ -23,6 +23,12 @@ def workspace(machine):
     store = machine.repositories / "state" / "memory"
     store.mkdir()
     (store / "main.sqlite").write_bytes(b"vectors")
+    agent = machine.repositories / "state" / "agents" / "main" / "agent"
+    agent.mkdir(parents=True)
+    (agent / "openclaw-agent.sqlite").write_bytes(b"more vectors")
+    # The bot may say that its store is anywhere.
+    (store / "other.sqlite").symlink_to("/etc/passwd")
+    (agent.parents[1] / "away").symlink_to(machine.top)
     return path
 
 
@@ -40,7 +46,7 @@ def test_markdown_goes_to_the_branch(machine, workspace):
     done = backup(machine)
     assert done.changed
     assert done.files == {"MEMORY.md": 14, "memory/2026/today.md": 5}
-    assert done.indexes == {"main.sqlite": 7}
+    assert done.indexes == {"agents/main/agent/openclaw-agent.sqlite": 12, "memory/main.sqlite": 7}
     assert held(machine) == {"MEMORY.md": "# What I know", "memory/2026/today.md": "rain"}
     assert machine.git(machine.bot.origin, "rev-parse", BRANCH) == done.commit
     # Nothing of it is on the branch that is promoted.

@@ -85,6 +85,30 @@ def test_missing_login_asks_nobody(repos, monkeypatch):
         fetch_remote(repos.origin, UID, Remote(f"{url}/remote.git"))
 
 
+def test_ordinary_fetch_takes_one_connection(repos, tmp_path, monkeypatch):
+    newer = repos.commit({"x": "1"})
+    git(repos.work, "push", "-q", str(repos.top / "remote.git"), "main")
+    called = []
+    real = remotes.call_git
+    monkeypatch.setattr(remotes, "call_git", lambda *given: called.append(given[2]) or real(*given))
+    assert fetch_remote(repos.origin, UID, Remote(str(repos.top / "remote.git"))) == newer
+    assert called == ["fetch"]
+
+
+def test_branch_that_cannot_be_moved_is_an_error_and_not_an_old_commit(repos):
+    remote = Remote(str(repos.top / "remote.git"))
+    for held in ("refs/remote/main.lock", "refs/heads/main.lock"):
+        newest = repos.commit({"x": held})
+        git(repos.work, "push", "-q", remote.url, "main")
+        lock = repos.origin / held
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        with pytest.raises(CoreError, match="lock"):
+            fetch_remote(repos.origin, UID, remote)
+        lock.unlink()
+    assert fetch_remote(repos.origin, UID, remote) == main_commit(repos.origin, UID) == newest
+
+
 def test_login_is_not_given_to_another_server():
     access = open_remote(Remote("https://user:secret@host.example:8443/x/bot.git"))
     assert access.url == "https://host.example:8443/x/bot.git"

@@ -8,68 +8,21 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from clawfactory_core.errors import Conflict, CoreError
+from clawfactory_core.errors import Conflict
 from clawfactory_core.snapshots import swap as swap_steps
 from clawfactory_core.snapshots import tree_writer, unpack
 from clawfactory_core.snapshots.restore import keep, put_back, recover, stage_restore, swap
+from tests.support.killing import killing_at
 from tests.unit.core.snapshots.archive_maker import File, expected, read_tree
 from tests.unit.core.snapshots.restore_machine import BASE, BOT, Machine
 
-CALLS = (
-    "open",
-    "mkdir",
-    "rmdir",
-    "rename",
-    "replace",
-    "unlink",
-    "fsync",
-    "chown",
-    "fchown",
-    "fchmod",
-    "symlink",
-    "utime",
-)
 NEW = expected(BASE, BOT, BOT)
 POINTS = 40
-
-
-def killing_at(count: int, work: Callable[[], object]) -> tuple[int, int]:
-    """Do ``work`` in a child that is killed before its ``count``-th change of the file system.
-
-    :returns: its status and, if it got to the end, how many changes there were.
-    """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        done = 0
-
-        def counting(real: Callable[..., object]) -> Callable[..., object]:
-            def call(*args: object, **options: object) -> object:
-                nonlocal done
-                done += 1
-                if done == count:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*args, **options)
-
-            return call
-
-        for name in CALLS:
-            setattr(os, name, counting(getattr(os, name)))
-        with suppress(CoreError):
-            work()
-            os.write(writing, str(done).encode())
-        os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as result:
-        text = result.read()
-    return os.waitpid(child, 0)[1], int(text or 0)
 
 
 def restore_then(machine: Machine, decide: Callable[[Path], object]) -> Callable[[], object]:

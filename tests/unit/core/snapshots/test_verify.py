@@ -196,6 +196,22 @@ def test_a_hot_journal_is_rolled_back_before_the_check(machine, tmp_path):
     assert report.ok, report
 
 
+@pytest.mark.parametrize("beside", [{}, {b"made.sqlite-journal": File(b"old")}])
+def test_check_constraints_are_the_bots_own_matter(machine, tmp_path, beside):
+    """Neither rows that break one nor a function that is not here is damage, whether SQLite may write or not."""
+    path = tmp_path / "made.sqlite"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.create_function("of_the_bot", 1, lambda value: True, deterministic=True)
+    connection.execute("CREATE TABLE t (a INTEGER CHECK (a > 0), b TEXT CHECK (of_the_bot(b)))")
+    connection.execute("PRAGMA ignore_check_constraints=ON")
+    connection.execute("INSERT INTO t VALUES (-1, 'x')")
+    connection.close()
+    write(machine, {b"made.sqlite": File(path.read_bytes()), **beside}, [b"made.sqlite"])
+    report = verified(machine)
+    assert report.ok, report.problem
+    assert {"name": "made.sqlite", "ok": True, "detail": "ok"} in report.checks
+
+
 def test_a_database_that_takes_too_long(machine, tmp_path, monkeypatch):
     monkeypatch.setattr(verify, "_SECONDS_FOR_A_DATABASE", -1)
     monkeypatch.setattr(verify, "_CALLBACK_EVERY", 10)

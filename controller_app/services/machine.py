@@ -1,0 +1,67 @@
+"""What the machine says about the bot, over its jobs socket. It may be away; then whoever asks is told so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..schemas.snapshots import Snapshot
+from .jobs import JobsClient
+from .kept import Kept
+
+_FRESH = 5.0
+_STALE = 60.0
+#: Processes of their own answer these; the proxy's log is read by the engine.
+_SLOW = {"promotion_info": "promotion", "egress_info": "egress"}
+
+
+class MachineService:
+    """Asks the machine, and keeps for some seconds what it takes long to find.
+
+    :param jobs: asks it.
+    """
+
+    def __init__(self, jobs: JobsClient) -> None:
+        self._jobs = jobs
+        self._kept = {op: self._keep(op, name) for op, name in _SLOW.items()}
+
+    async def read(self) -> dict[str, Any]:
+        """Return whether the bot is locked, whether the key is there, and the room on the disk.
+
+        :raises Refusal: the machine does not answer.
+        """
+        found: dict[str, Any] = (await self._jobs.ask("machine_info"))["machine"]
+        return found
+
+    async def read_promotion(self) -> dict[str, Any]:
+        """Return drift, history and what is promoted now, some seconds old at most.
+
+        :raises Refusal: the machine does not answer, or the bot is not deployed there.
+        """
+        return await self._kept["promotion_info"].get()
+
+    async def read_egress(self) -> dict[str, Any]:
+        """Return what the egress proxy refused lately, some seconds old at most.
+
+        :raises Refusal: the machine does not answer, or has no proxy.
+        """
+        return await self._kept["egress_info"].get()
+
+    async def list_snapshots(self) -> list[Snapshot]:
+        """Return the snapshots, the newest last.
+
+        :raises Refusal: the machine does not answer.
+        """
+        found = [Snapshot.model_validate(entry) for entry in (await self._jobs.ask("snapshots"))["snapshots"]]
+        return sorted(found, key=lambda one: (one.time, one.id))
+
+    def forget(self) -> None:
+        """Look again the next time: something was asked for that changes it."""
+        for kept in self._kept.values():
+            kept.forget()
+
+    def _keep(self, op: str, name: str) -> Kept[dict[str, Any]]:
+        async def find() -> dict[str, Any]:
+            found: dict[str, Any] = (await self._jobs.ask(op))[name]
+            return found
+
+        return Kept(find, fresh=_FRESH, stale=_STALE)

@@ -1,0 +1,254 @@
+"""The real controller on a port of this machine, with real repositories and a stand-in for the machine's jobs service.
+
+The stand-in does what it is told as far as a page shows it: a promotion moves on while it is followed, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import Depends, FastAPI
+
+from clawfactory_core.jobs.protocol import Refusal, Request
+from controller_app.agent import create_agent_app
+from controller_app.config import Secrets, Settings
+from controller_app.dependencies import get_app_services, require_operator
+from controller_app.main import create_app
+from controller_app.services.device import read_device
+from tests.support.broker_socket import BrokerSocket
+from tests.support.controller import SECRETS, FakeGateway
+from tests.support.gateway_server import GatewayServer, device_directory
+from tests.support.git_repositories import Repositories, commit, git, make_repositories
+from tests.support.jobs_server import PROMOTION, Answer, JobsServer
+
+#: Markup in every place where a bot can write.
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+NEWEST = "weekly--2026-11-22T10-00-00Z"
+_SOUL = "# Soul\n\nI am a careful bot.\nI answer within a minute.\nI never guess.\n"
+
+
+@dataclass
+class ControllerStack:
+    """One bot's controller, and what is around it."""
+
+    settings: Settings
+    app: FastAPI
+    agent: FastAPI
+    jobs: JobsServer
+    gateway: FakeGateway
+    repositories: Repositories
+    rpc: GatewayServer
+    broker: BrokerSocket
+    token: str = SECRETS["CONTROLLER_TOKEN"]
+
+
+def propose(repositories: Repositories, name: str, message: str, files: dict[str, str]) -> str:
+    """Have the bot push a proposal; its commit."""
+    work = repositories.directory / "work"
+    git(work, "checkout", "--quiet", "--detach", "main")
+    sha = commit(work, message, files)
+    git(work, "push", "--quiet", str(repositories.proposals), f"HEAD:refs/heads/proposal/{name}")
+    return sha
+
+
+@contextlib.contextmanager
+def controller_stack(directory: Path, *, with_lock: bool = False) -> Iterator[ControllerStack]:
+    """Make all of it below ``directory``.
+
+    :param with_lock: have a kill switch.
+    """
+    repositories = make_repositories(
+        directory / "repositories", {"workspace/SOUL.md": _SOUL, "workspace/TOOLS.md": "-\n"}
+    )
+    approved = directory / "approved" / ".git"
+    (approved / "refs" / "heads").mkdir(parents=True)
+    (approved / "HEAD").write_text("ref: refs/heads/main\n")
+    (approved / "refs" / "heads" / "main").write_text(f"{repositories.main}\n")
+    (directory / "snapshots").mkdir()
+    (directory / "snapshots" / f"{NEWEST}.full.tar.zst.age").write_bytes(b"age-encryption.org/v1\n" + bytes(5000))
+    with JobsServer(directory / "jobs.sock") as jobs, _gateway_and_broker(directory) as (rpc, broker):
+        settings = Settings(
+            secrets=Secrets.model_validate(SECRETS),
+            bot="bot1",
+            gateway_url=rpc.url,
+            approved_dir=approved.parent,
+            socket=directory / "controller.sock",
+            agent_address="127.0.0.1:8090",
+            repositories_dir=repositories.directory,
+            promotion_dir=directory / "promotion",
+            snapshots_dir=directory / "snapshots",
+            jobs_socket=jobs.path,
+            fingerprints_file=directory / "fingerprints.json",
+            device_dir=directory / "device",
+            broker_socket=broker.path,
+            version="sha256-4d1f0a9c",
+        )
+        (directory / "promotion").mkdir()
+        (directory / "fingerprints.json").write_text('{"schema": 1, "fingerprints": []}')
+        gateway = FakeGateway()
+        app = create_app(settings, gateway_transport=gateway)
+        agent = create_agent_app(settings, get_app_services(app))
+        stack = ControllerStack(settings, app, agent, jobs, gateway, repositories, rpc, broker)
+        _fill(stack)
+        if with_lock:
+            _add_lock(stack)
+        yield stack
+
+
+@contextlib.contextmanager
+def _gateway_and_broker(directory: Path) -> Iterator[tuple[GatewayServer, BrokerSocket]]:
+    """OpenClaw's WebSocket, which knows the controller, and the broker, in a thread of their own."""
+    rpc, broker = GatewayServer(), BrokerSocket(directory / "broker.sock")
+    rpc.paired.add(read_device(device_directory(directory)).id)
+    broker.work()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        for start in (rpc.start(), broker.start()):
+            asyncio.run_coroutine_threadsafe(start, loop).result(10)
+        yield rpc, broker
+        for stop in (rpc.stop(), broker.stop()):
+            asyncio.run_coroutine_threadsafe(stop, loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def _add_lock(stack: ControllerStack) -> None:
+    """Have a kill switch in the API and on the machine, whether or not this version has one."""
+    if "/killswitch" not in stack.app.openapi()["paths"]:
+        stack.app.add_api_route("/killswitch", lambda: None, methods=["POST"], dependencies=[Depends(require_operator)])
+        stack.app.openapi_schema = None
+    known = stack.jobs.parse
+
+    def parse(line: bytes) -> Request:
+        found = json.loads(line)
+        if found.get("op") != "lock":
+            return known(line)
+        return Request("lock", {name: value for name, value in found.items() if name != "op"})
+
+    stack.jobs.parse = parse
+    refusal = "bot1 is locked; on the machine: clawfactory-killswitch unlock bot1"
+    stack.jobs.answers["lock"] = lambda fields: {"lock": {"reason": fields.get("reason", ""), "refusal": refusal}}
+
+
+def _fill(stack: ControllerStack) -> None:
+    jobs = stack.jobs
+    main = stack.repositories.main
+    jobs.answers["promotion_info"] = {
+        "promotion": {**PROMOTION, "approved": main, "main": main, "history": _history(main)}
+    }
+    jobs.answers["snapshots"] = {"snapshots": _snapshots()}
+    jobs.answers["egress_info"] = {
+        "egress": {"lines": 9, "denied": [_denied("telemetry.example", 4), _denied(HOSTILE, 1)]}
+    }
+    entries = [
+        {"number": 41, "time": "2026-11-22T10:00:05.000+00:00", "event": "promotion",
+         "fields": {"actor": "operator", "source": "dashboard", "to_commit": main, "result": "promoted"}},
+        {"number": 40, "time": "2026-11-22T09:00:05.000+00:00", "event": "deny",
+         "fields": {"actor": "operator", "proposal": "louder", "reason": HOSTILE, "list": [HOSTILE]}},
+    ]  # fmt: skip
+    jobs.answers["audit"] = {"audit": {"entries": entries, "total": 41, "more": True}}
+    jobs.answers["audit_verify"] = {"audit": {"lines": 41, "problems": []}}
+    jobs.answers["memory_info"] = {"memory": {
+        "commit": main, "changed": True, "files": {"MEMORY.md": 5120, "memory/2026-11-21.md": 900},
+        "left_out": {"memory/keys.md": "it holds what looks like a secret"}, "indexes": {"main.sqlite": 3 << 20},
+        "remote": False}}  # fmt: skip
+    jobs.answers["config_info"] = {
+        "config": {"text": "{\n  // Yours.\n}\n", "digest": "5d" * 32, "managed": "{}", "known_good": None}
+    }
+    jobs.answers["config_check"] = {"check": {"problems": []}}
+    jobs.answers["follow"] = lambda fields: _follow(jobs, fields)
+
+
+def _follow(jobs: JobsServer, fields: dict[str, str]) -> Answer:
+    """Run a job to its end, as whoever follows it sees it."""
+    job = jobs.jobs.get(fields["id"])
+    if job is None:
+        return Refusal(404, "Not found", "there is no such job")
+    time.sleep(0.3)  # a page that was loaded while it ran
+    states = [
+        {
+            **job,
+            "state": "running",
+            "progress": {"phase": "packing", "bytes": 40, "total": 100, "rate": 9.0, "seconds_left": 7.0},
+        }
+    ]
+    if job["state"] in ("queued", "running"):
+        job.update(state="done", ended="2027-01-15T08:00:09.000000Z", result=_result(job["kind"]))
+    return b"".join(json.dumps({"job": state}).encode() + b"\n" for state in [*states, job])
+
+
+def _result(kind: str) -> dict[str, Any]:
+    return {
+        "promotion": {"result": "promoted", "from": "1" * 40, "to": "2" * 40, "reason": "", "snapshot": NEWEST},
+        "rollback": {"result": "promoted", "from": "2" * 40, "to": "1" * 40, "reason": "", "snapshot": NEWEST},
+        "deny": {"proposal": "louder", "commit": "3" * 40},
+        "snapshot": {"id": NEWEST, "size": 5 << 20, "warnings": [HOSTILE]},
+        "snapshot_restore": {"snapshot": NEWEST, "before": "before-restore--2026-11-22T11-00-00Z"},
+        "snapshot_verify": {"snapshot": NEWEST, "how": "digest", "checks": 2},
+        "snapshot_rename": {"snapshot": NEWEST, "label": "kept"},
+        "snapshot_delete": {"snapshot": NEWEST},
+        "memory_backup": {"commit": "4" * 40, "changed": True, "files": 2, "left_out": 1},
+    }[kind]
+
+
+def _history(main: str) -> list[dict[str, Any]]:
+    entry = {
+        "id": "2", "time": "2026-11-22T10:00:00Z", "actor": "operator", "source": "dashboard", "from_commit": "1" * 40,
+        "to_commit": main, "result": "promoted", "reason": "", "snapshot": NEWEST, "delivery": "", "rollback": False,
+    }  # fmt: skip
+    failed = {**entry, "id": "1", "time": "2026-11-20T10:00:00Z", "to_commit": "5" * 40, "result": "restored",
+              "reason": f"npm ERR! {HOSTILE}"}  # fmt: skip
+    return [entry, failed, {**entry, "id": "0", "time": "2026-11-19T10:00:00Z", "to_commit": "1" * 40}]
+
+
+def _snapshots() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for day in range(1, 22):
+        full = day % 7 == 1
+        name = f"{'weekly' if full else 'daily'}--2026-11-{day:02d}T03-00-00Z"
+        found.append(
+            {
+                "id": name, "time": f"2026-11-{day:02d}T03:00:00Z", "kind": "full" if full else "inc",
+                "label": name[: name.index("--")], "parent": None if full else found[-1]["id"],
+                "size": (9 << 20) + (day << 16) if full else (1 << 20) + (day << 14),
+                "verified": f"2026-11-{day:02d}T03:10:00Z" if day % 2 else None, "problem": "",
+            }
+        )  # fmt: skip
+    found[4]["problem"] = f"its record cannot be read: {HOSTILE}"
+    newest = {**found[0], "id": NEWEST, "time": "2026-11-22T10:00:00Z", "size": 5022}
+    return [newest, *reversed(found)]
+
+
+def _denied(host: str, count: int) -> dict[str, Any]:
+    return {"time": "2026-11-22T09:59:00Z", "from": "gateway", "host": host, "port": "443", "count": count}
+
+
+@contextlib.contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an application on a free port of 127.0.0.1; its address."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()  # at once: whoever comes before the server is up waits for it
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()

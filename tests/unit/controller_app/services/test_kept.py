@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from clawfactory_core.errors import CoreError
+from controller_app.services.kept import Kept
+
+pytestmark = pytest.mark.anyio
+
+
+class Source:
+    def __init__(self) -> None:
+        self.asked = 0
+        self.now = 0.0
+        self.fails = False
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def find(self) -> int:
+        self.asked += 1
+        await self.go.wait()
+        if self.fails:
+            raise CoreError("nobody answers")
+        return self.asked
+
+    def kept(self) -> Kept[int]:
+        return Kept(self.find, fresh=5, stale=60, clock=lambda: self.now)
+
+
+async def test_many_at_once_ask_once():
+    source = Source()
+    kept = source.kept()
+    assert await asyncio.gather(*(kept.get() for _ in range(10))) == [1] * 10
+
+
+async def test_an_older_answer_is_given_while_another_is_looked_for():
+    source = Source()
+    kept = source.kept()
+    assert await kept.get() == 1
+    source.now = 10
+    source.go.clear()
+    assert await kept.get() == 1
+    await asyncio.sleep(0)
+    assert source.asked == 2
+    source.go.set()
+    await asyncio.sleep(0.01)
+    assert await kept.get() == 2
+
+
+async def test_a_stale_answer_is_given_to_nobody():
+    source = Source()
+    kept = source.kept()
+    await kept.get()
+    source.now = 100
+    assert await kept.get() == 2
+
+
+async def test_a_failure_is_not_asked_for_by_everybody():
+    source = Source()
+    source.fails = True
+    kept = source.kept()
+    for _ in range(3):
+        with pytest.raises(CoreError, match="nobody"):
+            await kept.get()
+    assert source.asked == 1
+    kept.forget()
+    source.fails = False
+    assert await kept.get() == 2
+
+
+async def test_who_leaves_takes_nothing_from_the_others():
+    source = Source()
+    source.go.clear()
+    kept = source.kept()
+    first, second = asyncio.create_task(kept.get()), asyncio.create_task(kept.get())
+    await asyncio.sleep(0)
+    first.cancel()
+    source.go.set()
+    assert await second == 1
+
+
+async def test_what_was_looked_for_before_a_change_is_not_kept_after_it():
+    source = Source()
+    source.go.clear()
+    kept = source.kept()
+    before = asyncio.create_task(kept.get())
+    await asyncio.sleep(0)
+    kept.forget()
+    source.go.set()
+    assert await before == 1
+    assert await kept.get() == 2
