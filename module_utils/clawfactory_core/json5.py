@@ -94,10 +94,11 @@ class _Reader:
             if key in found:
                 self.position = begin
                 raise self.fail(f"the key {key[:80]!r} is there twice")
-            self.places[(*path, key)] = self.place(begin)
+            here = (*path, key)
+            self.places[here] = self.place(begin)
             if not self.take(":"):
                 raise self.fail("a colon is missing after the key")
-            found[key] = self.value((*path, key))
+            found[key] = self.value(here)
             if not self.take(",") and self.peek() != "}":
                 raise self.fail("a comma or a closing brace is missing")
         return found
@@ -107,8 +108,9 @@ class _Reader:
         self.position += 1
         while not self.take("]"):
             self.skip()
-            self.places[(*path, len(found))] = self.place(self.position)
-            found.append(self.value((*path, len(found))))
+            here = (*path, len(found))
+            self.places[here] = self.place(self.position)
+            found.append(self.value(here))
             if not self.take(",") and self.peek() != "]":
                 raise self.fail("a comma or a closing bracket is missing")
         return found
