@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from clawfactory_core.errors import CoreError
@@ -26,9 +26,10 @@ CALLS = (
 )
 
 
-def killing_at(count: int, work: Callable[[], object]) -> tuple[int, int]:
+def killing_at(count: int, work: Callable[[], object], also: Iterable[tuple[object, str]] = ()) -> tuple[int, int]:
     """Do ``work`` in a child that is killed before its ``count``-th change of the file system.
 
+    :param also: what else counts as a change, as objects and the names of their functions.
     :returns: its status and, if it got to the end, how many changes there were.
     """
     reading, writing = os.pipe()
@@ -47,8 +48,8 @@ def killing_at(count: int, work: Callable[[], object]) -> tuple[int, int]:
 
             return call
 
-        for name in CALLS:
-            setattr(os, name, counting(getattr(os, name)))
+        for where, name in (*((os, name) for name in CALLS), *also):
+            setattr(where, name, counting(getattr(where, name)))
         with suppress(CoreError):
             work()
             os.write(writing, str(done).encode())

@@ -109,7 +109,7 @@ def _age(job: JobRecord) -> float:
 
 def snapshot_entries(root: Path, bot: str) -> list[dict[str, Any]]:
     """The bot's snapshots as answers have them, oldest first."""
-    return [_entry(record) for record in list_snapshots(bot_directories(root, bot)[1])]
+    return [_entry(record) for record in reversed(list_snapshots(bot_directories(root, bot)[1]))]
 
 
 def _entry(record: SnapshotRecord) -> dict[str, Any]:

@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from clawfactory_core.jobs import listener, queue, service
+from clawfactory_core.jobs import kinds, listener, queue, service
 from clawfactory_core.jobs.client import JobsUnavailable
 from clawfactory_core.jobs.protocol import REQUEST_BYTES, Refusal
 
@@ -299,6 +300,16 @@ def test_what_nobody_set_up_is_refused(machine, serving):
 def test_snapshots_and_promotions_can_be_read(machine, serving):
     assert machine.client().ask("snapshots") == {"snapshots": []}
     assert machine.client().ask("promotion_info")["promotion"]["label"] == ""
+
+
+def test_snapshots_are_told_with_the_newest_last(tmp_path, monkeypatch):
+    records = [
+        SimpleNamespace(id=name, started=name, kind="full", size=1, label="", parent="", verified="", problem="")
+        for name in ("newest", "middle", "oldest")
+    ]
+    monkeypatch.setattr(kinds, "bot_directories", lambda root, bot: (tmp_path, tmp_path))
+    monkeypatch.setattr(kinds, "list_snapshots", lambda directory: records)  # as snapshots/chains.py has them
+    assert [entry["id"] for entry in kinds.snapshot_entries(tmp_path, "bot1")] == ["oldest", "middle", "newest"]
 
 
 def test_a_job_of_another_bot_is_not_there(machine, serving):

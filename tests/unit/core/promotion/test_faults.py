@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ from clawfactory_core.promotion.apply import apply_promotion, resume
 from clawfactory_core.promotion.journal import PHASES, read_journal
 from clawfactory_core.promotion.records import read_history
 from clawfactory_core.workspace import workspace_entries
+from tests.support.killing import killing_at
 from tests.unit.core.promotion.promotion_machine import BOT, BROKEN, Machine
 
-CALLS = ("mkdir", "rmdir", "rename", "replace", "unlink", "fsync", "chown", "fchown", "chmod", "fchmod")
 POINTS = 24
 #: What a promotion changes: one file, the set of entries, or so that the gateway never gets ready.
 CHANGES: dict[str, dict[str, str | None]] = {
@@ -34,39 +35,15 @@ CHANGES: dict[str, dict[str, str | None]] = {
 }
 
 
-def killing_at(count: int, machine: Machine) -> tuple[bool, int]:
+def promoting_until(count: int, machine: Machine) -> tuple[bool, int]:
     """Promote in a child that is killed before its ``count``-th change of the file system or the gateway.
 
     :returns: whether it was killed and, if not, how many changes there were.
     """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        done = 0
-
-        def counting(real: Callable[..., object]) -> Callable[..., object]:
-            def call(*arguments: object, **options: object) -> object:
-                nonlocal done
-                done += 1
-                if done == count:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*arguments, **options)
-
-            return call
-
-        plan = machine.plan()
-        for name in CALLS:
-            setattr(os, name, counting(getattr(os, name)))
-        switch._exchange = counting(switch._exchange)  # type: ignore[assignment]
-        with suppress(CoreError):
-            apply_promotion(plan, None, machine.gateway)
-            os.write(writing, str(done).encode())
-        os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as result:
-        text = result.read()
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1]), int(text or 0)
+    plan = machine.plan()
+    work = partial(apply_promotion, plan, None, machine.gateway)
+    status, changes = killing_at(count, work, also=[(switch, "_exchange")])
+    return os.WIFSIGNALED(status), changes
 
 
 def check_end(machine: Machine, before: str, target: str, *, good: bool) -> str:
@@ -91,13 +68,13 @@ def check_end(machine: Machine, before: str, target: str, *, good: bool) -> str:
 )
 def test_sigkill_anywhere(tmp_path, machine, how, rebooted):
     before, target = machine.approved_commit, machine.commit(CHANGES[how])
-    killed, changes = killing_at(0, machine.copy(tmp_path / "counted"))
+    killed, changes = promoting_until(0, machine.copy(tmp_path / "counted"))
     assert not killed
     assert changes > POINTS
     kills, ends = 0, set()
     for number in range(POINTS):
         scene = machine.copy(tmp_path / str(number))
-        killed, _ = killing_at(1 + number * (changes - 1) // (POINTS - 1), scene)
+        killed, _ = promoting_until(1 + number * (changes - 1) // (POINTS - 1), scene)
         kills += killed
         if scene.approved.exists():
             assert scene.approved_commit in (before, target)
