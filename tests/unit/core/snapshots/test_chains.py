@@ -217,7 +217,7 @@ def test_of_a_locked_bot_nothing_is_pruned(tmp_path):
     directory.mkdir(parents=True)
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / "bot1").symlink_to("nowhere")
-    with pytest.raises(Conflict, match="playbooks/unlock.yml"):
+    with pytest.raises(Conflict, match="playbooks/unlock"):
         apply_prune(directory, [])
 
 

@@ -52,7 +52,7 @@ def script(monkeypatch) -> ModuleType:
 def test_the_key_of_a_locked_bot_stays(root):
     (root / "locks" / "bot1").touch()
     before = (root / "secrets" / "bot1" / "snapshot.key").read_text()
-    with pytest.raises(Conflict, match="playbooks/unlock.yml"):
+    with pytest.raises(Conflict, match="playbooks/unlock"):
         rotate_key(root, "bot1", make_key_pair)
     assert (root / "secrets" / "bot1" / "snapshot.key").read_text() == before
 
@@ -86,6 +86,6 @@ def test_a_bot_that_is_locked_meanwhile(root, script, monkeypatch, when):
 
     monkeypatch.setattr(module, name, locking)
     monkeypatch.setattr(verify, "verify_snapshot", lambda *_, **__: pytest.fail("verified although locked"))
-    with pytest.raises(Conflict, match="playbooks/unlock.yml"):
+    with pytest.raises(Conflict, match="playbooks/unlock"):
         script.run(root, "bot1", "digest")
     assert len(archives(root)) == (2 if when == "created" else 1)
