@@ -324,14 +324,27 @@ def test_real_bot_is_cut_off_dead_and_refused_by_everything(lab: Lab, real: str,
     assert {each["service"] for each in evidence["containers"]} >= set(PARTS)
 
 
-def test_locked_bot_has_its_snapshot_and_unlock_brings_it_back(real: str, machine: Host, play: Play) -> None:
+def test_locked_bot_has_its_snapshot_and_unlock_brings_it_back(real: str, machine: Host, play: Play, lab: Lab) -> None:
     before = machine.check_output("sha256sum /srv/clawfactory/secrets/bot1/gateway.env")
-    play("playbooks/lockdown.yml", "--limit", real, "--extra-vars", "lockdown_snapshot=true").succeeded()
+    unlock = ("playbooks/unlock.yml", "--limit", real, "--extra-vars")
+    wanted = "lockdown_snapshot=true lockdown_reason=strange"
+    play("playbooks/lockdown.yml", "--limit", real, "--extra-vars", wanted).succeeded()
     assert "locked" in machine.check_output("sh -c 'ls /srv/clawfactory/snapshots/bot1'")
-    run = play("playbooks/unlock.yml", "--limit", real, "--extra-vars", "unlock_rotate=true").succeeded()
+    later = "/srv/clawfactory/bot_repos/bot1/state/later"
+    machine.check_output("touch %s", later)
+
+    refused = play(*unlock, "unlock_snapshot=no-such-snapshot")
+    assert refused.returncode != 0
+    assert "locked again" in str(refused.failures[real]) and "no-such-snapshot" in str(refused.failures[real])
+    found = lab.status(real)
+    assert (found["cut"], found["processes"]) == (True, 0)
+    assert found["lock"]["reason"] == "unlocking failed; before: strange"
+
+    run = play(*unlock, "unlock_rotate=true unlock_snapshot=latest").succeeded()
     assert run.changed
     assert ready(machine, PORTS[real])
     assert states(machine, real) == dict.fromkeys(PARTS, "running")
+    assert machine.run("test -e %s", later).rc == 1
     assert machine.check_output("sha256sum /srv/clawfactory/secrets/bot1/gateway.env") != before
     assert machine.check_output("ls -A /srv/clawfactory/locks") == ""
     policies = machine.check_output(
