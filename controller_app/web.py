@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,25 +11,12 @@ from .dependencies import get_services
 from .navigation import PAGES, current_page
 from .services.session import SESSION_SECONDS, SessionService, TooManyAttempts, WrongToken
 
-_LOCK_PATH = "/killswitch"
-
 
 def is_page(request: Request) -> bool:
     """Whether a person in a browser waits for the answer, and not a program."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     # The API has POST /controller.
     return path == "/" or path.startswith("/pages/") or (path == "/controller" and request.method != "POST")
-
-
-def can_lock(request: Request) -> bool:
-    """Whether the API of this controller has the kill switch."""
-    return _LOCK_PATH in request.app.openapi()["paths"]
-
-
-def require_lock(request: Request) -> None:
-    """:raises HTTPException: 404, it has none."""
-    if not can_lock(request):
-        raise HTTPException(404, "This controller cannot lock the bot; whoever is on the machine can.")
 
 
 def render_page(
@@ -44,7 +30,6 @@ def render_page(
         "bot": services.settings.bot,
         "pages": PAGES,
         "current": current_page(request.scope["path"].removeprefix(root)),
-        "can_lock": can_lock(request),
     }
     return services.templates.TemplateResponse(
         request, name, {**shared, **context}, status_code=status, headers=headers

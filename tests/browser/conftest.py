@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[ControllerStack]:
-    with controller_stack(tmp_path, with_lock=True) as stack:
+    with controller_stack(tmp_path) as stack:
         yield stack
 
 

@@ -139,7 +139,7 @@ def test_lock_sends_name_and_reason(make_page, stack):
     page.get_by_label(re.compile("^Reason")).fill("it talks to strangers")
     page.get_by_role("button", name="Lock bot1 now").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("bot1 is locked")
-    expect(page.get_by_text("clawfactory-killswitch unlock bot1")).to_be_visible()
+    expect(page.get_by_text("playbooks/unlock.yml -l bot1")).to_be_visible()
     assert stack.jobs.asked("lock") == [{"actor": "operator", "reason": "it talks to strangers"}]
 
 

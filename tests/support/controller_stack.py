@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
-from clawfactory_core.jobs.protocol import Refusal, Request
+from clawfactory_core.jobs.protocol import Refusal
 from controller_app.agent import create_agent_app
 from controller_app.config import Secrets, Settings
-from controller_app.dependencies import get_app_services, require_operator
+from controller_app.dependencies import get_app_services
 from controller_app.main import create_app
 from controller_app.services.device import read_device
 from tests.support.broker_socket import BrokerSocket
@@ -62,11 +62,8 @@ def propose(repositories: Repositories, name: str, message: str, files: dict[str
 
 
 @contextlib.contextmanager
-def controller_stack(directory: Path, *, with_lock: bool = False) -> Iterator[ControllerStack]:
-    """Make all of it below ``directory``.
-
-    :param with_lock: have a kill switch.
-    """
+def controller_stack(directory: Path) -> Iterator[ControllerStack]:
+    """Make all of it below ``directory``."""
     repositories = make_repositories(
         directory / "repositories", {"workspace/SOUL.md": _SOUL, "workspace/TOOLS.md": "-\n"}
     )
@@ -100,8 +97,6 @@ def controller_stack(directory: Path, *, with_lock: bool = False) -> Iterator[Co
         agent = create_agent_app(settings, get_app_services(app))
         stack = ControllerStack(settings, app, agent, jobs, gateway, repositories, rpc, broker)
         _fill(stack)
-        if with_lock:
-            _add_lock(stack)
         yield stack
 
 
@@ -124,24 +119,6 @@ def _gateway_and_broker(directory: Path) -> Iterator[tuple[GatewayServer, Broker
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
-
-
-def _add_lock(stack: ControllerStack) -> None:
-    """Have a kill switch in the API and on the machine, whether or not this version has one."""
-    if "/killswitch" not in stack.app.openapi()["paths"]:
-        stack.app.add_api_route("/killswitch", lambda: None, methods=["POST"], dependencies=[Depends(require_operator)])
-        stack.app.openapi_schema = None
-    known = stack.jobs.parse
-
-    def parse(line: bytes) -> Request:
-        found = json.loads(line)
-        if found.get("op") != "lock":
-            return known(line)
-        return Request("lock", {name: value for name, value in found.items() if name != "op"})
-
-    stack.jobs.parse = parse
-    refusal = "bot1 is locked; on the machine: clawfactory-killswitch unlock bot1"
-    stack.jobs.answers["lock"] = lambda fields: {"lock": {"reason": fields.get("reason", ""), "refusal": refusal}}
 
 
 def _fill(stack: ControllerStack) -> None:

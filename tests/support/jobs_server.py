@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clawfactory_core.jobs.protocol import KINDS, REQUEST_BYTES, Refusal, Request, encode, parse_request
+from clawfactory_core.locks import Lock
 
 #: A bot to which nothing has happened yet.
 PROMOTION: dict[str, Any] = {
@@ -107,14 +108,8 @@ class JobsServer:
         return start
 
     def _lock(self, fields: dict[str, str]) -> Answer:
-        reason = fields.get("reason", "")
-        found = {
-            "time": "2027-01-15T08:00:00.000+00:00",
-            "state": "locking",
-            "scope": "bot",
-            "refusal": "bot1 is locked",
-        }
-        return {"lock": {"actor": fields["actor"], "reason": reason, **found}}
+        time = "2027-01-15T08:00:00.000+00:00"
+        return {"lock": Lock("bot1", fields["actor"], time, fields.get("reason", ""), scope="bot").to_dict()}
 
     def _find(self, fields: dict[str, str]) -> Answer:
         job = self.jobs.get(fields["id"])

@@ -166,6 +166,10 @@ async def test_script_of_a_page_whose_session_has_ended_reloads_it(client):
     assert (response.status_code, response.headers["hx-refresh"]) == (401, "true")
 
 
-async def test_lock_is_offered_only_where_there_is_one(operator, tmp_path, bearer):
-    assert (await operator.get("/pages/lock")).status_code == 404
-    assert "Lock…" not in (await operator.get("/")).text
+async def test_lock_is_thrown_for_the_name_of_the_bot_alone(operator, stack, same_origin):
+    assert "Lock…" in (await operator.get("/")).text
+    refused = await operator.post("/pages/lock", data={"confirm": "bot2", "reason": "x"}, headers=same_origin)
+    assert "Nothing was done" in refused.text and stack.jobs.asked("lock") == []
+    done = await operator.post("/pages/lock", data={"confirm": "bot1", "reason": f"a\n{HOSTILE}"}, headers=same_origin)
+    assert done.status_code == 200 and HOSTILE not in done.text
+    assert stack.jobs.asked("lock") == [{"actor": "operator", "reason": f"a {HOSTILE}"}]
