@@ -240,13 +240,16 @@ def rotate_tokens(root: Path, bot: str) -> list[str]:
             if TOKENS[name][0]:
                 runtime[str(TOKENS[name][0])] = token
         reader = (run / "controller.env").stat().st_uid
+        # Of the controller, which the gateway never sees: it stays. A bot from before it was there gets one with site.yml.
+        device_key = _kept_device_key(directory)
         specs = [
             _root_file(directory / "gateway.env", format_env(gateway)),
             _root_file(directory / "controller.env", format_env(controller)),
             _runtime_file(run / "gateway.env", runtime, (run / "gateway.env").stat().st_uid),
             _runtime_file(run / "controller.env", controller, reader),
             _root_file(root / "secrets" / "tokens.env", format_env(registry)),
-            _fingerprints(directory, reader, gateway, controller, _text(directory / _PRIVATE)),
+            *(_device(directory, reader, device_key, gateway[_GATEWAY_TOKEN]) if device_key else []),
+            _fingerprints(directory, reader, gateway, controller, f"{_text(directory / _PRIVATE)}\n{device_key}"),
         ]
         apply_files(plan_files(specs))
     return list(ROTATED)
