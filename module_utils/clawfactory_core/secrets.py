@@ -240,7 +240,7 @@ def rotate_tokens(root: Path, bot: str) -> list[str]:
             if TOKENS[name][0]:
                 runtime[str(TOKENS[name][0])] = token
         reader = (run / "controller.env").stat().st_uid
-        # The controller's own, which the gateway never sees, stays. A bot from before there was one gets it with site.yml.
+        # The controller's own key, which the gateway never sees, stays; a bot that has none yet gets it with site.yml.
         device_key = _kept_device_key(directory)
         specs = [
             _root_file(directory / "gateway.env", format_env(gateway)),
