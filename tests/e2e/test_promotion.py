@@ -120,35 +120,28 @@ class TestFromProposalToRollback:
         assert "0123456789" in run.failures[bot.name]
         assert approved_commit(bot) == before
 
-    def test_locked_bot_is_not_promoted(self, bot: Bot) -> None:
-        lock = bot.root / "locks" / bot.name
-        before = approved_commit(bot)
-        lock.touch()
-        try:
-            run = play(bot, "promote")
-        finally:
-            lock.unlink()
-        assert run.returncode == 2
-        assert "locked" in run.failures[bot.name]
-        assert approved_commit(bot) == before
-
     def test_lock_that_is_thrown_in_the_middle_wins(self, bot: Bot) -> None:
         lock, journal = bot.root / "locks" / bot.name, bot.root / "promotion" / bot.name / "journal.json"
         before, started = approved_commit(bot), bot.inspect("gateway")["State"]["StartedAt"]
         assert before != refs(bot)["origin.git refs/heads/main"], "there is nothing to promote"
         with ThreadPoolExecutor(1) as beside:
             running = beside.submit(play, bot, "promote")
-            try:
-                wait_for("its journal", journal.exists, 60, every=0.01)
-                lock.touch()
-                run = running.result()
-            finally:
-                lock.unlink(missing_ok=True)
-        assert run.returncode == 2
-        assert "locked" in run.failures[bot.name]
-        assert (approved_commit(bot), bot.inspect("gateway")["State"]["StartedAt"]) == (before, started)
-        assert history(bot)[-1]["result"] == "failed"
-        assert not journal.exists()
+            wait_for("its journal", journal.exists, 60, every=0.01)
+            lock.touch()
+            run = running.result()
+        try:
+            assert run.returncode == 2
+            assert "locked" in run.failures[bot.name]
+            assert history(bot)[-1]["result"] == "failed"
+            assert not journal.exists()
+            again = play(bot, "promote")
+            assert again.returncode == 2
+            assert "locked" in again.failures[bot.name]
+            assert (approved_commit(bot), bot.inspect("gateway")["State"]["StartedAt"]) == (before, started)
+            assert bot.inspect("gateway")["State"]["Running"] is False, "the guard kills what is locked, by whomever"
+        finally:
+            play(bot, "unlock").succeeded()
+        assert http(f"{bot.gateway_url}/readyz").status == 200
 
     def test_operators_own_commit_goes_live_while_the_bot_pushes(self, bot: Bot, tmp_path: Path) -> None:
         clone = tmp_path / "clone"
