@@ -31,15 +31,14 @@ STAGES: dict[str, Callable[[Path], list[Result]]] = {
     "molecule": stages.molecule,
 }
 #: Each phase is lanes that run beside one another. The attacks of `broker` compare the whole engine before and after:
-#: nothing else may use it meanwhile. The later ones work with the images that it has built.
+#: nothing else may use it meanwhile. The later ones work with the images that it has built. What needs no engine does not
+#: run beside them: on two processors real bots would get too slow for what waits for them.
 PHASES = (
     (("engine",),),
-    (("broker",),),
+    (("broker",), ("lint", "unit", "browser")),
     (("e2e",), ("molecule", "images")),
 )
-#: What uses no engine: a lane beside all phases but the first, which may ask for a password and installs packages, too.
 FAST = ("lint", "unit")
-BESIDE = (*FAST, "browser")
 NEED_ENGINE = ("broker", "e2e", "images", "molecule")
 
 
@@ -52,28 +51,19 @@ def select(wanted: Sequence[str], fast: bool) -> list[str]:
 
 
 def run_stages(selected: Sequence[str], reports: Path) -> list[Result]:
-    """Run the phases in turn, the lanes of each beside one another and beside what needs no engine."""
-    beside = [name for name in BESIDE if name in selected]
-    phases = [_selected(phase, selected) for phase in PHASES]
-    labelled = any(len(phase) + bool(beside) > 1 for phase in phases[1:] if phase)
+    """Run the phases in turn, and the lanes of each beside one another; without an engine what needs one has failed."""
     results: list[Result] = []
-    with ThreadPoolExecutor() as pool:
-        try:
-            results += [result for lane in phases[0] for result in _run_lane(lane, reports, False, False)]
-            without_engine = any(result.count.failed for result in results)
-            aside = pool.submit(_run_lane, beside, reports, False, labelled)
-            for phase in phases[1:]:
-                running = [pool.submit(_run_lane, lane, reports, without_engine, labelled) for lane in phase]
+    for phase in PHASES:
+        lanes = [lane for lane in ([name for name in names if name in selected] for names in phase) if lane]
+        without_engine = any(result.stage == "engine" and result.count.failed for result in results)
+        with ThreadPoolExecutor(max_workers=max(1, len(lanes))) as pool:
+            running = [pool.submit(_run_lane, lane, reports, without_engine, len(lanes) > 1) for lane in lanes]
+            try:
                 results += [result for future in running for result in future.result()]
-            return results + aside.result()
-        except BaseException:
-            process.end_all()
-            raise
-
-
-def _selected(phase: Sequence[Sequence[str]], selected: Sequence[str]) -> list[list[str]]:
-    lanes = [[name for name in lane if name in selected] for lane in phase]
-    return [lane for lane in lanes if lane]
+            except BaseException:
+                process.end_all()
+                raise
+    return results
 
 
 def _run_lane(names: Sequence[str], reports: Path, without_engine: bool, labelled: bool) -> list[Result]:

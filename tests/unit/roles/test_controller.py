@@ -68,7 +68,15 @@ def test_every_variable_is_a_setting():
     settings = {f"CONTROLLER_{name.upper()}" for name in Settings.model_fields} - {"CONTROLLER_SECRETS"}
     assert names <= settings
     # The rest are places in the container, at which the role mounts what belongs there.
-    fixed = ("SOCKET", "REPOSITORIES_DIR", "PROMOTION_DIR", "SNAPSHOTS_DIR", "DEVICE_DIR", "BROKER_SOCKET", "JOBS_SOCKET")
+    fixed = (
+        "SOCKET",
+        "REPOSITORIES_DIR",
+        "PROMOTION_DIR",
+        "SNAPSHOTS_DIR",
+        "DEVICE_DIR",
+        "BROKER_SOCKET",
+        "JOBS_SOCKET",
+    )
     assert settings - names == {f"CONTROLLER_{name}" for name in (*fixed, "FINGERPRINTS_FILE")}
 
 
