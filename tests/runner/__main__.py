@@ -31,8 +31,8 @@ STAGES: dict[str, Callable[[Path], list[Result]]] = {
     "molecule": stages.molecule,
 }
 #: Each phase is lanes that run beside one another. The attacks of `broker` compare the whole engine before and after:
-#: nothing else may use it meanwhile. The later ones work with the images that it has built. What needs no engine does not
-#: run beside them: on two processors real bots would get too slow for what waits for them.
+#: nothing else may use it meanwhile. The later ones work with the images that it has built. What needs no engine is not
+#: beside them: on two processors real bots would get too slow for what waits for them.
 PHASES = (
     (("engine",),),
     (("broker",), ("lint", "unit", "browser")),
