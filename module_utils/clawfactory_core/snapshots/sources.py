@@ -24,9 +24,9 @@ MAX_DATABASES = 1024
 _SMALLEST_PAGE = 512
 #: Enough of a file to tell a database.
 HEAD = 16
-# Seconds to wait for locks, for one database and for all of them.
-_PATIENCE = 5.0
-_ALL_PATIENCE = 20.0
+# Seconds to wait for locks, for one database and for all of them; on a busy machine a bot that starts holds its own long.
+_PATIENCE = 20.0
+_ALL_PATIENCE = 60.0
 # Seconds to follow logs that nobody has open, all together.
 _ALL_FOLLOWING = 600.0
 _ATTEMPTS = 3
