@@ -39,11 +39,13 @@ def full_snapshot(bot: Bot) -> str:
         "import sys; sys.path.insert(0, sys.argv[1] + '/lib'); from pathlib import Path\n"
         "from clawfactory_core.snapshots.create import apply_snapshot\n"
         "from clawfactory_core.snapshots.settings import snapshot_request\n"
-        "print(apply_snapshot(snapshot_request(Path(sys.argv[1]), sys.argv[2], kind='full')).record.id)"
+        "done = apply_snapshot(snapshot_request(Path(sys.argv[1]), sys.argv[2], kind='full'))\n"
+        "print(done.record.id); print(*done.warnings, sep='\\n', file=sys.stderr)"
     )
     command = [str(bot.root / "venv/bin/python"), "-B", "-c", code, str(bot.root), bot.name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+    sys.stderr.write(done.stderr)  # its warnings, for a failure
     return done.stdout.strip()
 
 

@@ -24,7 +24,7 @@ MAX_DATABASES = 1024
 _SMALLEST_PAGE = 512
 #: Enough of a file to tell a database.
 HEAD = 16
-# Seconds to wait for locks, for one database and for all of them; on a busy machine a bot that starts holds its own long.
+# Seconds to wait for locks, of one database and of all; a bot that starts on a busy machine holds its own for long.
 _PATIENCE = 20.0
 _ALL_PATIENCE = 60.0
 # Seconds to follow logs that nobody has open, all together.
