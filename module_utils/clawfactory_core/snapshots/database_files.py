@@ -125,7 +125,7 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(descriptor: int) -> Stamp:
-    """:returns: size and times of a file; equal stamps around a reading mean that nobody wrote."""
+    """:returns: size, mtime and ctime (ns) of a file; nobody wrote if size and mtime are equal around a reading."""
     found = os.fstat(descriptor)
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

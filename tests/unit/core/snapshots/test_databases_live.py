@@ -71,6 +71,19 @@ def test_copies_of_a_database_that_is_written_to_are_sound_and_complete(path, tm
     assert check(path) >= committed
 
 
+def test_setting_the_mode_anew_as_openclaw_does_is_no_change(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma journal_mode=wal")
+        connection.execute("update counter set value = value")
+        connection.commit()
+        with opened(path) as database:
+            before = path.stat().st_ctime_ns
+            while path.stat().st_ctime_ns == before:
+                path.chmod(0o600)
+            assert slowly(database)
+            assert not database.changed()
+
+
 def test_a_writer_with_a_rollback_journal_goes_on_after_each_copy(path, tmp_path):
     writer = SqliteWriter(path, rate=40, mode="delete", timeout=10)
     for number in range(READS):
