@@ -15,6 +15,8 @@ from tests.support.polling import wait_for
 from .conftest import BOTS, MACHINE, PARTS, Inspect, Play
 
 # What a drain of OpenClaw would take is five minutes; the role promises this much, and the rest is Ansible.
+# Nothing listens there.
+NOWHERE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 STOP_SECONDS = 20
 ANSIBLE_SECONDS = 15
 # As long as the dead gateway's lease lasts.
@@ -43,6 +45,17 @@ def test_status_shows_every_bot(play: Play, tmp_path: Path) -> None:
     facts = tmp_path / "status.json"
     play("playbooks/status.yml", "--extra-vars", f"status_json_file={facts}").succeeded()
     assert [bot["bot"] for bot in json.loads(facts.read_text())] == ["bot1", "bot2"]
+
+
+def test_status_names_a_bot_whose_machine_cannot_be_reached(play: Play, tmp_path: Path) -> None:
+    inventory, facts = tmp_path / "more.json", tmp_path / "status.json"
+    inventory.write_text(json.dumps({"bots": {"hosts": {"far": NOWHERE}}}))
+    more = ("--inventory", str(inventory), "--extra-vars", f"status_json_file={facts}")
+    run = play("playbooks/status.yml", *more)
+    assert run.returncode == 2
+    assert {bot: stats["failures"] for bot, stats in run.stats.items()} == {"bot1": 0, "bot2": 0, "far": 1}
+    known = {bot["bot"]: (bot["state"], bot["lock"]) for bot in json.loads(facts.read_text())}
+    assert known == {"bot1": ("healthy", ""), "bot2": ("healthy", ""), "far": ("unknown", "unknown")}
 
 
 def test_stop_ends_within_its_bound_and_touches_no_other_bot(machine: Host, play: Play) -> None:
