@@ -199,14 +199,16 @@ class TestSandboxes:
         ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", "e2e", "--extra-vars", OPEN).succeeded()
 
 
+@pytest.fixture(scope="class")
+def closed_bot(open_bot: Bot) -> Bot:
+    """The same bot with its egress in mode ``none``."""
+    mode = json.dumps({"egress_mode": "none", "egress_allow_extra": ["public.test"]})
+    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e", "--extra-vars", mode).succeeded()
+    return open_bot
+
+
 class TestNone:
     """At the end: the same bot with its egress in mode ``none``."""
-
-    @pytest.fixture(scope="class")
-    def closed_bot(self, open_bot: Bot) -> Bot:
-        mode = json.dumps({"egress_mode": "none", "egress_allow_extra": ["public.test"]})
-        ansible_playbook("site.yml", INVENTORY, "--limit", "e2e", "--extra-vars", mode).succeeded()
-        return open_bot
 
     @pytest.mark.parametrize(
         "place", [f"{LAN_IPV4}:{MODEL_PORT}", "public.test:443", f"{PUBLIC}:80", "host.docker.internal:80"]

@@ -207,6 +207,13 @@ class TestSecrets:
         assert "accepted" in said, said
 
 
+@pytest.fixture(scope="class")
+def main_of_now(bot: Bot) -> None:
+    """A clone has the controller show it; no attack after that may find another."""
+    prepared = bot.sh(PREPARE)
+    assert prepared.returncode == 0, prepared.stderr
+
+
 class TestPushesFromTheGateway:
     def test_plain_git_may_propose(self, bot: Bot) -> None:
         """Without this, the refusals below would prove nothing."""
@@ -215,12 +222,6 @@ class TestPushesFromTheGateway:
         )
         assert done.returncode == 0, done.stderr
         assert "proposals.git refs/heads/proposal/by-hand" in refs(bot)
-
-    @pytest.fixture(scope="class")
-    def main_of_now(self, bot: Bot) -> None:
-        """A clone has the controller show it; no attack after that may find another."""
-        prepared = bot.sh(PREPARE)
-        assert prepared.returncode == 0, prepared.stderr
 
     @pytest.mark.parametrize("attack", ATTACKS)
     def test_push_is_refused_and_changes_nothing(self, bot: Bot, main_of_now: None, attack: str) -> None:
