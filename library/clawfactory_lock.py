@@ -178,7 +178,7 @@ def let_in(options: dict[str, object]) -> Exceptions:
             "scope=machine: the address of this SSH session cannot be found, so it would end as well; "
             'nothing has been done. Name it: -e \'{"lockdown_allow": ["ADDRESS"]}\', or lock the bots alone'
         )
-    return exceptions(options["allow"], session)  # type: ignore[arg-type]
+    return exceptions(options["allow"], session)  # type: ignore[arg-type]  # Ansible has made it a list of texts
 
 
 def unlock(module: AnsibleModule) -> dict[str, object]:

@@ -24,17 +24,17 @@ _BROWSER_LIMIT = 1800.0
 _BROWSER = "chromium"
 
 
-def _pytest(stage: str, directory: str, reports: Path, limit: float, prefix: list[str]) -> Result:
+def _pytest(stage: str, directory: str, reports: Path, limit: float, prefix: list[str], *options: str) -> Result:
     report = reports / f"{stage}.xml"
-    command = [*prefix, sys.executable, "-P", "-m", "pytest", directory, f"--junitxml={report}"]
+    command = [*prefix, sys.executable, "-P", "-m", "pytest", directory, f"--junitxml={report}", *options]
     variables = {"CLAWFACTORY_REPORT_DIR": str(reports)}
     finished = stream(command, limit=limit, variables=variables)
     return session_result(stage, directory, finished.exit_code, report, finished.seconds)
 
 
 def unit(reports: Path) -> list[Result]:
-    """Tests without containers."""
-    return [_pytest("unit", "tests/unit", reports, _UNIT_LIMIT, [])]
+    """Tests without containers, on every processor."""
+    return [_pytest("unit", "tests/unit", reports, _UNIT_LIMIT, [], "--numprocesses=auto", "--dist=worksteal")]
 
 
 def engine(_reports: Path) -> list[Result]:
