@@ -77,6 +77,7 @@ def test_every_variable_is_a_setting():
         "DEVICE_DIR",
         "BROKER_SOCKET",
         "JOBS_SOCKET",
+        "REMOTE_KEYS_DIR",
     )
     assert settings - names == {f"CONTROLLER_{name}" for name in (*fixed, "FINGERPRINTS_FILE")}
 
