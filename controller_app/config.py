@@ -71,7 +71,10 @@ def _require_one_address(value: str) -> str:
 
 def _refuse_login_in_url(value: str) -> str:
     if is_ssh(value):
-        parse_ssh(value)  # a user belongs to it, a password is refused
+        try:
+            parse_ssh(value)  # a user belongs to it, a password is refused
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
     elif "@" in value.partition("://")[2].partition("/")[0]:
         raise ValueError("must not hold a login; put the token into CONTROLLER_REMOTE_TOKEN")
     return value

@@ -1,6 +1,6 @@
 """Connects to a server through a proxy and hands the connection to ssh, which started this (``ProxyUseFdpass``).
 
-Usage: ``python -I tunnel.py http://PROXY:PORT HOST PORT``, with a unix socket as standard output. Standard library only.
+Usage: ``python -I tunnel.py http://PROXY:PORT HOST PORT``, with a unix socket as standard output. Needs no library.
 """
 
 import array
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     try:
         connection = connect(proxy, host, int(port))
     except (OSError, Refused) as error:
-        print(f"tunnel: {error}", file=sys.stderr)
+        sys.stderr.write(f"tunnel: {error}\n")
         return 1
     # Standard output, which ssh made a socket.
     with connection, socket.socket(fileno=1) as receiver:

@@ -20,7 +20,9 @@ _CPU_SECONDS = 120
 _LARGEST_ERROR = 16 * 1024  # bytes
 #: ulimit counts kibibytes of memory and, in POSIX, blocks of 512 bytes of a file.
 #: How lines begin that git and ssh add to every failure of a connection, and nobody can act on.
-_IDLE = ("Please make sure you have the correct access", "and the repository exists.", "mm_receive_fd:", "proxy dialer did")
+_IDLE = (
+    "Please make sure you have the correct access", "and the repository exists.", "mm_receive_fd:", "proxy dialer did",
+)  # fmt: skip
 _LIMITED = 'ulimit -d "$1" && ulimit -f "$2" && ulimit -t "$3" && ulimit -c 0 && shift 3 && exec "$@"'
 #: For every command. What a configuration file of a repository says otherwise is overruled.
 _SETTINGS = {

@@ -54,6 +54,11 @@ class SshServer:
         """What it has said."""
         return (self.directory / "log").read_text()
 
+    def let_in(self, public: str) -> None:
+        """Take one more key."""
+        with (self.directory / "authorized_keys").open("a") as held:
+            held.write(f'restrict,command="git-shell -c \\"$SSH_ORIGINAL_COMMAND\\"" {public}\n')
+
     def url(self, repository: Path) -> str:
         """Address of a repository."""
         return f"ssh://{self.user}@{self.address}:{self.port}{repository}"
@@ -63,8 +68,6 @@ def configure(directory: Path, address: str, port: int) -> SshServer:
     """Make a server's files."""
     private = make_key(directory / "client")
     make_key(directory / "host_key")
-    who = (directory / "client.pub").read_text()
-    (directory / "authorized_keys").write_text(f'restrict,command="git-shell -c \\"$SSH_ORIGINAL_COMMAND\\"" {who}')
     settings = {
         "ListenAddress": f"{address}:{port}",
         "HostKey": directory / "host_key",
@@ -80,7 +83,9 @@ def configure(directory: Path, address: str, port: int) -> SshServer:
     }
     (directory / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     public = (directory / "host_key.pub").read_text().split()
-    return SshServer(directory, address, port, private, " ".join(public[:2]))
+    server = SshServer(directory, address, port, private, " ".join(public[:2]))
+    server.let_in((directory / "client.pub").read_text().strip())
+    return server
 
 
 def command(server: SshServer) -> list[str]:
@@ -106,9 +111,9 @@ def ssh_server(directory: Path) -> Iterator[SshServer]:
         process.wait(timeout=10)
 
 
-def answers(port: int) -> bool:
+def answers(port: int, address: str = "127.0.0.1") -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        with socket.create_connection((address, port), timeout=1) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False

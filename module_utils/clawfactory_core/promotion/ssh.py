@@ -159,7 +159,8 @@ def ssh_command(directory: Path, tunnel: Sequence[str] = ()) -> str:
         "NSS_WRAPPER_GROUP": "/dev/null",
     }
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    return shlex.join(["env", *(f"{name}={value}" for name, value in wrapper.items()), "ssh", "-F", "/dev/null", *words])
+    named = [f"{name}={value}" for name, value in wrapper.items()]
+    return shlex.join(["env", *named, "ssh", "-F", "/dev/null", *words])
 
 
 def explain(url: str, directory: Path, said: str) -> str:
@@ -175,7 +176,7 @@ def explain(url: str, directory: Path, said: str) -> str:
         shown = public.read_text(encoding="utf-8").strip() if public.is_file() else "that of secrets_remote_key"
         return f"{name} does not accept the bot's key; add this one there as a deploy key that may write: {shown}"
     if "No user exists for uid" in said:
-        return "libnss_wrapper.so is missing, by which ssh finds a name for the user; install the package libnss-wrapper"
+        return "libnss_wrapper.so is missing, by which the user has a name for ssh; install the package libnss-wrapper"
     return ""
 
 

@@ -117,6 +117,8 @@ def test_secret_in_the_environment_is_refused(secrets_file, secret_values, monke
         ("CONTROLLER_BRANCH", "../main"),
         ("CONTROLLER_BRANCH", "main.lock/"),
         ("CONTROLLER_REMOTE_URL", "https://user:password@example.org/bot1.git"),
+        ("CONTROLLER_REMOTE_URL", "ssh://git:password@example.org/bot1.git"),
+        ("CONTROLLER_REMOTE_URL", "ssh://git@-oProxyCommand=x/bot1.git"),
         ("CONTROLLER_REMOTE_URL", "--upload-pack=x"),
         ("CONTROLLER_REMOTE_URL", "ext::sh -c x"),
         ("CONTROLLER_GITHUB_REPOSITORY", "bot1"),

@@ -150,7 +150,7 @@ def test_bot_with_unusable_secrets_does_not_keep_the_others_from_being_asked_abo
         "odd-host-keys": {"promotion_remote_host_keys": [5]},
         "odd-remote-key": {"secrets_remote_key": 5},
         "stranger": {"bot_providers": ["antropic"]},
-        "last": {"promotion_remote_url": "git@git.example:b", "promotion_remote_host_keys": ["k"], "secrets_remote_key": "p"},
+        "last": {"bot_repository": "git@git.example:b", "promotion_remote_host_keys": ["k"], "secrets_remote_key": "p"},
     }
     (tmp_path / "hosts.yml").write_text(json.dumps({"bots": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}))
     asked = (

@@ -184,7 +184,7 @@ def test_good_variables_are_no_problem(changed):
             {"controller_github_repository": "a/b"},
             "names no https or SSH repository; set bot_repository to https://github.com/a/b",
         ),
-        ({"controller_poll_seconds": 5, "promotion_remote_url": "/srv/bot1.git"}, "no https or SSH repository to look at"),
+        ({"controller_poll_seconds": 5, "promotion_remote_url": "/srv/x"}, "no https or SSH repository to look at"),
     ],
 )
 def test_bad_variable_is_named(changed, text):

@@ -82,7 +82,7 @@ def test_gateway_is_written_as_the_core_writes_it():
         ({"bot_repository": "ssh://git:hunter2@git.example/bot1.git"}, "SSH address is in no form that is taken"),
         ({"bot_repository": "git@github.com:o/b", "promotion_remote_host_keys": ["x"]}, "is not a server's key"),
         ({"bot_repository": "git@github.com:o/b", "promotion_remote_host_keys": "x"}, "is a list of lines"),
-        ({"bot_repository": "git@github.com:o/b", "secrets_remote_key": "hunter2"}, "no private key in OpenSSH's format"),
+        ({"bot_repository": "git@github.com:o/b", "secrets_remote_key": "hunter2"}, "no private key in OpenSSH"),
         ({"bot_repository": "git@github.com:o/b", "secrets_remote_key": 7}, "secrets_remote_key is text"),
     ],
 )

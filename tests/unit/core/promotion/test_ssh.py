@@ -259,7 +259,7 @@ def test_refused_key_is_told_with_the_public_one(place, tmp_path):
 
 
 def test_nothing_of_the_user_s_own_is_used(place, tmp_path, monkeypatch):
-    """No agent, no configuration of theirs, no key of theirs; and what git is told to run as ssh is not asked either."""
+    """No agent, no configuration, no key of theirs; and what git is told to run as ssh is not asked either."""
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
     try:
         while not (tmp_path / "agent").exists():
@@ -283,9 +283,7 @@ def test_repository_s_own_configuration_does_not_decide_how_it_is_reached(place)
     newer = place.advance({"x": "1"})
     ran = place.root / "ran"
     config = place.repos.origin / "config"
-    config.write_text(
-        config.read_text() + f'[core]\n\tsshCommand = touch {ran}\n[url "/nonexistent"]\n\tpushInsteadOf = {place.bare}\n'
-    )
+    config.write_text(f"{config.read_text()}[core]\n\tsshCommand = touch {ran}\n[ssh]\n\tvariant = plink\n")
     assert fetch_remote(place.repos.origin, UID, place.remote) == newer
     assert not ran.exists()
 
