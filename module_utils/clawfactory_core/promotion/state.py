@@ -177,7 +177,8 @@ def read_settings(root: Path, bot: str) -> PromotionSettings:
     try:
         if found.pop("schema") != SCHEMA:
             raise ValueError(f"schema is not {SCHEMA}")
-        remote = Remote(*(str(found["remote"].pop(name)) for name in ("url", "branch", "user")))
+        url, branch, user = (str(found["remote"].pop(name)) for name in ("url", "branch", "user"))
+        remote = Remote(url, branch, user)
         numbers = {name: int(found.pop(name)) for name in ("ready_seconds", "stop_seconds", "keep_history")}
         limits = {str(name): int(value) for name, value in found.pop("limits").items()}
         snapshot = found.pop("snapshot")
