@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -158,8 +160,6 @@ def test_private_key_that_cannot_be_used_is_refused_without_showing_it(tmp_path)
 
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_key_are_refused_or_taken(data):
-    import base64
-
     text = base64.b64encode(b"openssh-key-v1\0" + data).decode()
     pem = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}\n-----END OPENSSH PRIVATE KEY-----\n"
     try:
@@ -331,14 +331,25 @@ def test_files_are_the_controller_s_alone(place):
 
 def test_server_that_accepts_and_says_nothing_is_given_up(place, monkeypatch):
     """With the bounds of ssh itself, made small: git is not what ends it."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         remote = place.settle(f"ssh://git@127.0.0.1:{port}/x", place.server.host_key, place.server.private)
         monkeypatch.setitem(ssh._OPTIONS, "ConnectTimeout", "1")
         with pytest.raises(CoreError, match=r"timed out|Timeout"):
             remotes.ask(place.repos.origin, remotes._call(remote, UID)[1], remote, "ls-remote", "--", remote.url)
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("No user exists for uid 30977", "install the package libnss-wrapper"),
+        ("fatal: Could not read from remote repository.", ""),
+        ("remote: error: something of the server's own", ""),
+    ],
+)
+def test_advice_is_given_for_what_is_known_alone(said, advice, tmp_path):
+    found = ssh.explain("git@git.example:b", tmp_path, said)
+    assert advice in found and bool(found) == bool(advice)
 
 
 def test_git_alone_reaches_nothing_over_ssh(place):
