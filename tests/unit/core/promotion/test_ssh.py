@@ -22,7 +22,9 @@ from clawfactory_core.files import apply_files, plan_files
 from clawfactory_core.promotion import remotes, ssh
 from clawfactory_core.promotion.remotes import Remote, fetch_branch, open_remote, push_branch
 from clawfactory_core.promotion.repository import fetch_remote, main_commit
+from clawfactory_core.promotion.upstream import _with_login
 from clawfactory_core.remote_key import RemoteKeyRequest, no_new_key, plan_remote_key, remote_directory
+from clawfactory_core.repository import RepositoryRequest, apply_repository, plan_repository
 from tests.support.ssh_server import SshServer, make_key, ssh_server
 from tests.unit.core.promotion.repositories import Repositories, git
 
@@ -225,6 +227,31 @@ def test_fetch_and_push_as_a_user_without_a_name(place):
         place.repos.origin, remotes._call(place.remote, UID)[1], place.remote, "ls-remote", "--", place.remote.url
     )
     assert b"refs/heads/memory-backup" in listed.output
+
+
+def test_new_bot_begins_with_what_is_there(place):
+    newer = place.advance({"x": "1"})
+    there = place.root / "bot_repos"
+    there.mkdir()
+    os.chown(there, UID, UID)
+    request = RepositoryRequest(
+        "bot1", there / "origin.git", there / "approved", place.root, place.remote.url, UID, keys=place.keys
+    )
+    apply_repository(plan_repository(request))
+    assert main_commit(request.origin, UID) == newer
+    assert (request.approved / "x").read_text() == "1"
+    assert not plan_repository(request).changed
+
+
+def test_fork_on_the_same_server_alone_is_reached_with_the_same_key(place):
+    class Bot:
+        remote = place.remote
+
+    address = ssh.parse_ssh(place.remote.url)
+    same = Remote(f"ssh://{address.user}@{address.host}:{address.port}/other.git")
+    assert _with_login(same, Bot).keys == place.keys
+    for url in ("git@other.example:o/fork.git", f"ssh://else@{address.host}:{address.port}/x", "https://host/x"):
+        assert _with_login(Remote(url), Bot).keys is None
 
 
 def test_rewritten_history_is_not_pushed_over(place):
