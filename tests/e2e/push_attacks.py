@@ -83,14 +83,14 @@ ATTACKS = {
     "with options": 'change; push -o promote "$url" HEAD:refs/heads/proposal/t',
 }
 
-#: Pushes to another bot's repository with the own token. ``$name`` is that bot, ``$other`` where its agent API is,
+#: Pushes to another bot's repository with the own token. ``$name`` is that bot, ``$other`` its controller's address,
 #: ``$port`` where its controller is published.
 _THERE = {
-    "at its address": "http://$other/repository.git",
-    "at its host name": "http://$name-controller:8090/repository.git",
-    "at its container's name": "http://clawfactory-$name-controller:8090/repository.git",
-    "at the machine": "http://host.docker.internal:$port/repository.git",
-    "at its published port": "http://127.0.0.1:$port/repository.git",
+    "at its address": "http://$other:8090/agent/repository.git",
+    "at its host name": "http://$name-controller:8090/agent/repository.git",
+    "at its container's name": "http://clawfactory-$name-controller:8090/agent/repository.git",
+    "at the machine": "http://host.docker.internal:$port/agent/repository.git",
+    "at its published port": "http://127.0.0.1:$port/agent/repository.git",
     "below its name": "$base/$name/repository.git",
     "as its name": "$base/$name.git",
     "beside the own": "$base/repository.git/../$name/repository.git",

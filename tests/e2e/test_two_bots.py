@@ -22,7 +22,7 @@ def prepare(bot: Bot, second: Bot) -> str:
     )
     known = {
         "name": second.name,
-        "other": f"{inside}:8090",
+        "other": inside,
         "port": second.controller_url.rpartition(":")[2],
         "token": second.secret("gateway.env", "CLAWFACTORY_AGENT_TOKEN"),
     }
@@ -52,6 +52,8 @@ def test_push_to_the_other_is_refused_and_changes_nothing(bot: Bot, second: Bot,
 def test_name_of_the_other_in_a_header_leads_to_the_own_or_nowhere(
     bot: Bot, second: Bot, prepare: str, header: str
 ) -> None:
-    before = refs(second)
-    bot.sh(f'{prepare}git -c http.extraHeader="{header}" push -q "$url" HEAD:refs/heads/proposal/named', timeout=120)
+    branch, before = f"proposal/named-{len(header)}", refs(second)
+    push = f'git -c http.extraHeader="{header}" push -q "$url" HEAD:refs/heads/{branch}'
+    done = bot.sh(prepare + push, timeout=120)
     assert refs(second) == before
+    assert done.returncode != 0 or f"proposals.git refs/heads/{branch}" in refs(bot)
