@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clawfactory_core.errors import InvalidInput
+from clawfactory_core.promotion.ssh import is_ssh, parse_ssh
 from clawfactory_core.tokens import token_problem
 
 DEFAULT_SECRETS_FILE = Path("/run/secrets/controller.env")
@@ -69,7 +70,12 @@ def _require_one_address(value: str) -> str:
 
 
 def _refuse_login_in_url(value: str) -> str:
-    if "@" in value.partition("://")[2].partition("/")[0]:
+    if is_ssh(value):
+        try:
+            parse_ssh(value)  # a user belongs to it, a password is refused
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+    elif "@" in value.partition("://")[2].partition("/")[0]:
         raise ValueError("must not hold a login; put the token into CONTROLLER_REMOTE_TOKEN")
     return value
 
@@ -132,7 +138,7 @@ class Settings(BaseSettings):
 
     #: The one branch that is ever promoted.
     branch: str = Field(default="main", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(?:[./][A-Za-z0-9_-]+)*$", max_length=100)
-    #: Repository that proposals are mirrored to; empty works offline. Over SSH nothing is mirrored.
+    #: Repository that proposals are mirrored to; empty works offline.
     remote_url: Annotated[str, AfterValidator(_refuse_login_in_url)] = Field(
         default="",
         pattern=r"^(?:(?:https?|ssh|git|file)://\S+|[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:\S+|/\S*)?$",
@@ -140,6 +146,8 @@ class Settings(BaseSettings):
     )
     #: User name that goes with ``CONTROLLER_REMOTE_TOKEN``; GitHub takes any.
     remote_user: str = Field(default="x-access-token", pattern=r"^[A-Za-z0-9._@+-]{1,100}$")
+    #: What ssh needs, with an SSH address; see :mod:`clawfactory_core.promotion.ssh`.
+    remote_keys_dir: AbsolutePath = Path("/run/remote")
     #: ``owner/name``; empty accepts no webhook and opens no pull request.
     github_repository: str = Field(default="", pattern=r"^(?:[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]{1,100})?$")
     #: Logins whose merges are promoted, separated by commas; nobody's are when it is empty.
@@ -180,7 +188,7 @@ class Settings(BaseSettings):
     @property
     def mirrors(self) -> bool:
         """Whether proposals are pushed to the remote."""
-        return self.remote_url.startswith(("https://", "http://"))
+        return self.remote_url.startswith(("https://", "http://")) or is_ssh(self.remote_url)
 
 
 def load_settings() -> Settings:

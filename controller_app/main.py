@@ -173,6 +173,7 @@ def _git_remote(settings: Settings) -> GitRemote:
         token=settings.secrets.remote_token.get_secret_value(),
         proxy=settings.proxy_url,
         directory=settings.proposals,
+        keys=settings.remote_keys_dir,
     )
 
 

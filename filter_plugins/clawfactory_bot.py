@@ -16,6 +16,8 @@ if _MODULE_UTILS not in sys.path:
 
 from clawfactory_core import configuration, machines, sandbox_config  # noqa: E402 - found by the path above
 from clawfactory_core.errors import CoreError  # noqa: E402 - found by the path above
+from clawfactory_core.promotion.ssh import is_ssh  # noqa: E402 - found by the path above
+from clawfactory_core.remote_key import RemoteKeyRequest  # noqa: E402 - found by the path above
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,12 +89,45 @@ def wanted_secrets(bots: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -
                 "used": [key.env for key in configuration.parse_bot(bot, variables).keys],
                 "snapshot_key": variables.get("secrets_snapshot_key", "machine"),
                 "snapshot_recipient": variables.get("secrets_snapshot_recipient", ""),
+                "remote_key": variables.get("secrets_remote_key", ""),
+                "remote": remote_wanted(variables),
             }
         except (CoreError, AnsibleError, UndefinedError, TypeError):
             continue
-        if all(isinstance(text, str) for text in (*wanted["values"].values(), *list(wanted.values())[2:])):
+        remote = wanted["remote"]
+        texts = (*wanted["values"].values(), *list(wanted.values())[2:-1], remote["url"], *remote["host_keys"])
+        if all(isinstance(text, str) for text in texts):
             found[bot] = wanted
     return found
+
+
+def remote_wanted(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a bot's repository is, with the defaults of role ``promotion``, which hostvars do not know."""
+    url = variables.get("promotion_remote_url", variables.get("bot_repository", ""))
+    return {"url": url, "host_keys": list(variables.get("promotion_remote_host_keys", []))}
+
+
+def any_over_ssh(bots: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> bool:
+    """``bots | clawfactory_any_over_ssh(hostvars)``: whether the machine needs what SSH takes."""
+    for bot in bots:
+        try:
+            url = remote_wanted(hostvars[bot])["url"]
+        except (AnsibleError, UndefinedError, TypeError):
+            continue  # its own tasks say why
+        if isinstance(url, str) and is_ssh(url):
+            return True
+    return False
+
+
+def remote_problems(url: str, host_keys: Any, key: Any) -> list[str]:
+    """``promotion_remote_url | clawfactory_remote_problems(host keys, private key)``: why it cannot be used."""
+    if not isinstance(host_keys, list) or not all(isinstance(line, str) for line in (*host_keys, key)):
+        return ["promotion_remote_host_keys is a list of lines, and secrets_remote_key is text; write them so"]
+    try:
+        RemoteKeyRequest(url, tuple(host_keys), key).check()
+    except CoreError as error:
+        return [str(error)]
+    return []
 
 
 @_reported
@@ -117,6 +152,8 @@ class FilterModule:
             "clawfactory_openclaw_config": openclaw_config,
             "clawfactory_require_keys": require_keys,
             "clawfactory_wanted_secrets": wanted_secrets,
+            "clawfactory_any_over_ssh": any_over_ssh,
+            "clawfactory_remote_problems": remote_problems,
             "clawfactory_machine": machine,
             "clawfactory_leader": leader,
         }

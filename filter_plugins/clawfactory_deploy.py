@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "module_utils"))
 from clawfactory_core import allocation, container, endpoints, machines, status
 from clawfactory_core.errors import CoreError
 from clawfactory_core.machine import check_ports_free, refuse_bot
+from clawfactory_core.promotion.ssh import is_ssh, parse_ssh
 
 _IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 
@@ -146,14 +147,22 @@ def services_of(urls: list[str]) -> dict[str, list[Any]]:
     hosts, others = [], []
     for url in urls:
         try:
-            found = endpoints.parse_url(url)
+            found = _ssh_endpoint(url) if is_ssh(url) else endpoints.parse_url(url)
         except ValueError as error:
             raise AnsibleFilterError(f"{url}: {error}") from None
+        except CoreError as error:
+            raise AnsibleFilterError(str(error)) from None
         if found.ordinary:
             hosts.append(found.host)
         else:
             others.append({"host": found.host, "port": found.port, "private": found.kind != "public"})
     return {"hosts": hosts, "endpoints": others}
+
+
+def _ssh_endpoint(url: str) -> endpoints.Endpoint:
+    """Never ordinary: the port is allowed for this host alone."""
+    found = parse_ssh(url)
+    return endpoints.Endpoint(found.host, found.port, False, endpoints.classify(found.host))
 
 
 def status_facts(bots: list[str], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -181,6 +190,7 @@ class FilterModule:
             "clawfactory_mates": machines.mates,
             "clawfactory_by_leader": machines.by_leader,
             "clawfactory_services": services_of,
+            "clawfactory_is_ssh": is_ssh,
             "clawfactory_status": status.bot_status,
             "clawfactory_status_facts": status_facts,
             "clawfactory_status_table": status_table,

@@ -43,6 +43,9 @@ options:
     description: Env file on the machine whose C(CONTROLLER_REMOTE_TOKEN) is the password, unless it is in the URL.
     type: path
     default: /dev/null
+  keys:
+    description: Directory on the machine of what ssh needs, with an SSH address.
+    type: path
   owner:
     description: User and group id that the repositories belong to.
     type: int
@@ -97,6 +100,7 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "branch": {"type": "str", "default": "main"},
         "remote_user": {"type": "str", "default": ""},
         "login_file": {"type": "path", "default": "/dev/null"},
+        "keys": {"type": "path", "no_log": False},  # says where they are
         "owner": {"type": "int", "required": True},
     }
 
@@ -126,6 +130,7 @@ def make(module: AnsibleModule, approved: Path, template: Path) -> bool:
         branch=options["branch"],
         user=options["remote_user"],
         token=read_env(Path(options["login_file"])).get("CONTROLLER_REMOTE_TOKEN", ""),
+        keys=Path(options["keys"]) if options["keys"] else None,
     )
     plan = repository.plan_repository(request)
     if plan.changed and not module.check_mode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: clawfactory_secrets
-short_description: Write a bot's env files, token registry and age key pair
+short_description: Write a bot's env files, token registry, age key pair and SSH key
 description:
   - Given values win; missing tokens are generated once and kept. No value is ever returned or shown.
 options:
@@ -49,6 +49,19 @@ options:
     description: age recipient, with I(snapshot_key=control).
     type: str
     default: ""
+  remote_url:
+    description: URL of the bot's repository; with an SSH address the bot gets a key for it.
+    type: str
+    default: ""
+  remote_host_keys:
+    description: Public keys of that server, C(TYPE BASE64) each.
+    type: list
+    elements: str
+    default: []
+  remote_key:
+    description: Private key to use there; without one it is made once.
+    type: str
+    default: ""
 attributes:
   check_mode: {support: full, description: Reports what would change.}
   diff_mode: {support: partial, description: Shows paths; secret contents are hidden.}
@@ -90,8 +103,10 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core import secrets
 from ansible.module_utils.clawfactory_core.adapters.age import make_key_pair
+from ansible.module_utils.clawfactory_core.adapters.ssh_key import make_ssh_key
 from ansible.module_utils.clawfactory_core.errors import CoreError
 from ansible.module_utils.clawfactory_core.killswitch.record import Record, audit
+from ansible.module_utils.clawfactory_core.remote_key import RemoteKeyRequest
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
@@ -106,6 +121,9 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "controller_uid": {"type": "int"},
         "snapshot_key": {"type": "str", "choices": ["machine", "control"], "default": "machine", "no_log": False},
         "snapshot_recipient": {"type": "str", "default": ""},
+        "remote_url": {"type": "str", "default": "", "no_log": True},  # may hold a login
+        "remote_host_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},  # public
+        "remote_key": {"type": "str", "default": "", "no_log": True},
     }
 
 
@@ -133,12 +151,13 @@ def run(module: AnsibleModule) -> dict[str, object]:
         controller_uid=options["controller_uid"],
         snapshot_key=options["snapshot_key"],
         snapshot_recipient=options["snapshot_recipient"],
+        remote=RemoteKeyRequest(options["remote_url"], tuple(options["remote_host_keys"]), options["remote_key"]),
     )
     if module.check_mode:
         # A key pair is not made for a look; the recipient is not known before there is one.
-        plan = secrets.plan_secrets(request, lambda: ("", "age1-generated-when-applied"))
+        plan = secrets.plan_secrets(request, lambda: ("", "age1-generated-when-applied"), lambda _place, _name: "")
     else:
-        plan = secrets.apply_secrets(request, make_key_pair)
+        plan = secrets.apply_secrets(request, make_key_pair, make_ssh_key)
     return {
         "changed": plan.changed,
         "generated": plan.generated,

@@ -19,6 +19,10 @@ FILE_MB = 128
 _CPU_SECONDS = 120
 _LARGEST_ERROR = 16 * 1024  # bytes
 #: ulimit counts kibibytes of memory and, in POSIX, blocks of 512 bytes of a file.
+#: How lines begin that git and ssh add to every failure of a connection, and nobody can act on.
+_IDLE = (
+    "Please make sure you have the correct access", "and the repository exists.", "mm_receive_fd:", "proxy dialer did",
+)  # fmt: skip
 _LIMITED = 'ulimit -d "$1" && ulimit -f "$2" && ulimit -t "$3" && ulimit -c 0 && shift 3 && exec "$@"'
 #: For every command. What a configuration file of a repository says otherwise is overruled.
 _SETTINGS = {
@@ -167,6 +171,6 @@ async def drain(stream: asyncio.StreamReader) -> bytes:
 
 def printable(errors: bytes) -> str:
     """The last lines of what git complained about, on one line that a log or an answer may carry."""
-    lines = [line.strip() for line in errors.decode("utf-8", "replace").splitlines() if line.strip()]
-    text = "; ".join(lines[-3:])
+    lines = [line.strip() for line in errors.decode("utf-8", "replace").splitlines()]
+    text = "; ".join([line for line in lines if line and not line.startswith(_IDLE)][-3:])
     return "".join(character if character.isprintable() else "?" for character in text)[:500]

@@ -262,6 +262,7 @@ def _paths(root: Path, bot: str) -> dict[str, str]:
         "promotion": root / "promotion" / bot,
         "jobs": root / "jobs" / bot,
         "jobs_socket": root / "run" / bot / "jobs",
+        "remote": root / "run" / bot / "remote",
         "lock": root / "locks" / bot,
     }
     return {key: str(path) for key, path in paths.items()}

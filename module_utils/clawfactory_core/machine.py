@@ -42,8 +42,8 @@ def describe_machine(
 
     :param root: ``clawfactory_root``.
     :param pool: ``clawfactory_network_pool``.
-    :param commands: programs that have to be in PATH; the absent ones are in ``missing_commands``, and so is the
-        engine's own program where no engine answers: the client alone may be there.
+    :param commands: programs that have to be in PATH, and libraries (``….so``); the absent ones are in
+        ``missing_commands``, and so is the engine's own program where no engine answers: the client alone may be there.
     :returns: plain data; sizes in MiB, ports as ``{"18789": "process name"}``.
     """
     release = read_os_release(Path("/etc/os-release"))
@@ -60,7 +60,7 @@ def describe_machine(
         "init": "systemd" if Path("/run/systemd/system").is_dir() else "none",
         "memory_mb": _memory_mb(),
         "disk_free_mb": _disk_free_mb(root),
-        "missing_commands": [name for name in wanted if shutil.which(name) is None],
+        "missing_commands": [name for name in wanted if not _is_installed(name)],
         "venv": _first_line(root / "venv" / ".clawfactory-lock"),
         "ca_digest": ca_digest(LOCAL_CA),
         "allocations": allocations,
@@ -184,6 +184,12 @@ def _differs(spec: FileSpec) -> bool:
     except InvalidInput:
         # A bot may put a link into its own state: that must not keep its neighbours, or 'stop', from working.
         return True
+
+
+def _is_installed(name: str) -> bool:
+    if not name.endswith(".so"):
+        return shutil.which(name) is not None
+    return any(Path("/usr/lib").glob(f"*-linux-gnu/{name}"))
 
 
 def describe_secrets(root: Path, bot: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class RepositoryRequest:
     :param branch: branch of the remote that is the authority.
     :param user: name for the remote.
     :param token: password for the remote.
+    :param keys: directory of what ssh needs, with an SSH address.
     """
 
     bot: str
@@ -44,6 +45,7 @@ class RepositoryRequest:
     branch: str = BRANCH
     user: str = ""
     token: str = field(default="", repr=False)
+    keys: Path | None = None
 
     @property
     def proposals(self) -> Path:
@@ -126,7 +128,7 @@ def _copy_remote(request: RepositoryRequest) -> None:
             source = ("--", str(request.approved), f"{approved}:{MAIN}")
             run_git(bare, "fetch", "--quiet", "--no-write-fetch-head", *source, uid=uid)
         else:
-            remote = Remote(request.remote, request.branch, request.user, request.token)
+            remote = Remote(request.remote, request.branch, request.user, request.token, request.keys)
             _check(bare, uid, fetch_remote(bare, uid, remote))
     except CoreError as error:
         shutil.rmtree(bare, ignore_errors=True)

@@ -22,6 +22,7 @@ from .allocation import describe
 from .errors import InvalidInput
 from .files import FileSpec, FilesPlan, apply_files, plan_files
 from .promotion.secret_rules import kept_key, make_fingerprints
+from .remote_key import MASTER, RemoteKeyRequest, SshKeyMaker, no_new_key, plan_remote_key
 from .tokens import token_problem
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -61,6 +62,7 @@ class SecretsRequest:
     :param snapshot_recipient: age recipient whose private key stays on the control node.
     :param gateway_uid: user id that may read the gateway's runtime copy.
     :param controller_uid: user id that may read the controller's runtime copy.
+    :param remote: how the bot's repository elsewhere is reached, if that is by SSH.
     """
 
     root: Path
@@ -71,6 +73,7 @@ class SecretsRequest:
     controller_uid: int
     snapshot_key: str = "machine"
     snapshot_recipient: str = ""
+    remote: RemoteKeyRequest = field(default_factory=RemoteKeyRequest)
 
 
 @dataclass
@@ -123,10 +126,13 @@ def format_env(values: Mapping[str, str]) -> str:
     return "".join(f"{key}={value}\n" for key, value in sorted(values.items()))
 
 
-def plan_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> SecretsPlan:
+def plan_secrets(
+    request: SecretsRequest, make_key_pair: KeyPairMaker, make_ssh_key: SshKeyMaker = no_new_key
+) -> SecretsPlan:
     """Decide every file's content; reads only (the generated values exist in memory until applied).
 
     :param make_key_pair: returns ``(identity, recipient)`` of a new age key pair; called only if one is needed.
+    :param make_ssh_key: returns a private key for the remote; called only if one is needed.
     :raises InvalidInput: a name or value cannot be used; values are never quoted.
     """
     _check_values(request)
@@ -163,13 +169,19 @@ def plan_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> Secret
     private = next((spec.content for spec in key_files if spec.path.name == _PRIVATE), "") or _text(
         directory / _PRIVATE
     )
+    remote_files, remote_key, new_remote_key = plan_remote_key(
+        request.root, request.bot, request.controller_uid, request.remote, make_ssh_key
+    )
+    if new_remote_key:
+        generated.append(MASTER)
     specs = [
         *_specs(request, directory, gateway, controller),
         *key_files,
         _root_file(directory / _DEVICE_KEY, device_key + "\n"),
         *_device(directory, request.controller_uid, device_key, gateway[_GATEWAY_TOKEN]),
         *_registry(request, gateway, controller),
-        _fingerprints(directory, request.controller_uid, gateway, controller, f"{private}\n{device_key}"),
+        *remote_files,
+        _fingerprints(directory, request.controller_uid, gateway, controller, f"{private}\n{device_key}\n{remote_key}"),
     ]
     return SecretsPlan(plan_files(specs), generated, sorted(key for key, value in gateway.items() if value), recipient)
 
@@ -193,6 +205,9 @@ def settled_bots(
             controller_uid=place["controller_uid"],
             snapshot_key=wanted[bot]["snapshot_key"],
             snapshot_recipient=wanted[bot]["snapshot_recipient"],
+            remote=RemoteKeyRequest(
+                wanted[bot]["remote"]["url"], tuple(wanted[bot]["remote"]["host_keys"]), wanted[bot]["remote_key"]
+            ),
         )
         try:
             if not plan_secrets(request, _no_new_pair).changed:
@@ -206,10 +221,12 @@ def _no_new_pair() -> tuple[str, str]:
     raise InvalidInput("a key pair is to be made")
 
 
-def apply_secrets(request: SecretsRequest, make_key_pair: KeyPairMaker) -> SecretsPlan:
+def apply_secrets(
+    request: SecretsRequest, make_key_pair: KeyPairMaker, make_ssh_key: SshKeyMaker = no_new_key
+) -> SecretsPlan:
     """Plan and write under the machine's lock: the registry is shared by its bots."""
     with _registry_lock(request.root):
-        plan = plan_secrets(request, make_key_pair)
+        plan = plan_secrets(request, make_key_pair, make_ssh_key)
         apply_files(plan.files)
         return plan
 
@@ -249,7 +266,7 @@ def rotate_tokens(root: Path, bot: str) -> list[str]:
             _runtime_file(run / "controller.env", controller, reader),
             _root_file(root / "secrets" / "tokens.env", format_env(registry)),
             *(_device(directory, reader, device_key, gateway[_GATEWAY_TOKEN]) if device_key else []),
-            _fingerprints(directory, reader, gateway, controller, f"{_text(directory / _PRIVATE)}\n{device_key}"),
+            _fingerprints(directory, reader, gateway, controller, _private_texts(directory)),
         ]
         apply_files(plan_files(specs))
     return list(ROTATED)
@@ -279,11 +296,8 @@ def rotate_gateway_token(root: Path, bot: str, uid: int) -> None:
             _root_file(directory / "gateway.env", format_env({**held, **token})),
             _runtime_file(directory / "run" / "gateway.env", {**runtime, **token}, uid),
             _root_file(root / "secrets" / "tokens.env", format_env(registry)),
-            _fingerprints(
-                directory, reader, {**held, **token}, controller,
-                f"{_text(directory / _PRIVATE)}\n{_text(directory / _DEVICE_KEY)}",
-            ),
-        ]  # fmt: skip
+            _fingerprints(directory, reader, {**held, **token}, controller, _private_texts(directory)),
+        ]
         if (directory / "run" / "device").is_dir():
             specs += _device(directory, reader, _kept_device_key(directory), token[name])
         apply_files(plan_files(specs))
@@ -408,9 +422,15 @@ def _fingerprints(
     """By which the controller recognises in a push what it must not see: the same secrets give the same file."""
     path = directory / "run" / _FINGERPRINTS
     values = [*gateway.values(), *(value for key, value in controller.items() if key != _PUBLIC)]
-    values += [line for line in private.splitlines() if line and not line.startswith("#")]
+    # Not what frames an SSH key: that is in every other one, public ones included.
+    values += [line for line in private.splitlines() if line and not line.startswith(("#", "-----"))]
     data = make_fingerprints(values, kept_key(path))
     return FileSpec(path, content=json.dumps(data) + "\n", owner=uid, group=uid, mode=0o400, secret=True)
+
+
+def _private_texts(directory: Path) -> str:
+    """All private keys of a bot."""
+    return "\n".join(_text(directory / name) for name in (_PRIVATE, _DEVICE_KEY, MASTER))
 
 
 def _text(path: Path) -> str:

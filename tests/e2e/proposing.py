@@ -87,8 +87,9 @@ def seen(bot: Bot, path: str) -> str:
 
 
 def history(bot: Bot) -> list[dict[str, Any]]:
-    """Promotions and rollbacks, the newest last."""
-    lines = (bot.root / "promotion" / bot.name / "history.jsonl").read_text().splitlines()
+    """Promotions and rollbacks, the newest last; none before the first."""
+    path = bot.root / "promotion" / bot.name / "history.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 
 

@@ -82,3 +82,32 @@ ATTACKS = {
     "without a token": "unset GIT_CONFIG_COUNT; { entry 100644 blob a $(blob); } | try",
     "with options": 'change; push -o promote "$url" HEAD:refs/heads/proposal/t',
 }
+
+#: Pushes to another bot's repository with the own token. ``$name`` is that bot, ``$other`` its controller's address,
+#: ``$port`` where its controller is published.
+_THERE = {
+    "at its address": "http://$other:8090/agent/repository.git",
+    "at its host name": "http://$name-controller:8090/agent/repository.git",
+    "at its container's name": "http://clawfactory-$name-controller:8090/agent/repository.git",
+    "at the machine": "http://host.docker.internal:$port/agent/repository.git",
+    "at its published port": "http://127.0.0.1:$port/agent/repository.git",
+    "below its name": "$base/$name/repository.git",
+    "as its name": "$base/$name.git",
+    "beside the own": "$base/repository.git/../$name/repository.git",
+    "beside the own, encoded": "$base/repository.git/%2e%2e/$name/repository.git",
+    "beside the own, encoded whole": "$base/..%2f..%2f$name%2fproposals.git",
+    "beside the own, encoded twice": "$base/%252e%252e/$name/proposals.git",
+    "by an absolute path": "$base//srv/clawfactory/bot_repos/$name/proposals.git",
+    "with a login of its name": "http://$name@${base#http://}/$name/repository.git",
+    "in a file": "file:///srv/clawfactory/bot_repos/$name/proposals.git",
+}
+_BY_EGRESS = ("at its address", "at its host name", "at the machine", "at its published port")
+_FOREIGN = "HEAD:refs/heads/proposal/foreign"
+FOREIGN = {
+    **{where: f'timeout 20 git push -q "{url}" {_FOREIGN}' for where, url in _THERE.items()},
+    **{
+        f"{where}, by egress": f'timeout 20 git -c http.proxy=http://egress:3128 push -q "{_THERE[where]}" {_FOREIGN}'
+        for where in _BY_EGRESS
+    },
+    "with its token at the own": f'GIT_CONFIG_VALUE_0="Authorization: Bearer $token"; push "$url" {_FOREIGN}',
+}

@@ -22,17 +22,19 @@ from typing import Any
 import pytest
 
 from clawfactory_core import audit
+from tests.support import ssh_server
 from tests.support.bots import Answer, Bot, http
 from tests.support.git_server import CLEAN
 from tests.support.github_server import REPOSITORY as NAME
 from tests.support.lan_host import LAN_IPV4, LanHost
-from tests.support.playbooks import REPOSITORY, ansible_playbook
+from tests.support.playbooks import REPOSITORY, PlaybookRun, ansible_playbook
 from tests.support.polling import wait_for
+from tests.support.ssh_server import SshServer
 
 from .conftest import INVENTORY
 from .proposing import approved_commit, git, history, play, propose, repository, seen
 
-PORT = 8002
+PORT, SSH_PORT = 8002, 2222
 TOKEN = "the-remotes-own-token-0123456789"
 SERVER = f"http://{LAN_IPV4}:{PORT}"
 URL = f"{SERVER}/{NAME}.git"
@@ -126,9 +128,9 @@ def pulls(lan: LanHost, branch: str) -> list[dict[str, Any]]:
     return found
 
 
-def deploy(bot: Bot, variables: dict[str, object]) -> None:
+def deploy(bot: Bot, variables: dict[str, object], *options: str) -> PlaybookRun:
     extra = ("--extra-vars", json.dumps(variables))
-    ansible_playbook("site.yml", INVENTORY, "--limit", bot.name, *extra).succeeded()
+    return ansible_playbook("site.yml", INVENTORY, "--limit", bot.name, *extra, *options).succeeded()
 
 
 def event(commit: str, **changes: object) -> dict[str, object]:
@@ -320,11 +322,108 @@ def test_remotes_token_is_in_no_output_and_no_argument(bot: Bot, remote: Remote)
     assert TOKEN not in (bot.root / "promotion" / bot.name / "settings.json").read_text()
 
 
-def test_branch_is_looked_at_where_no_webhook_arrives(bot: Bot, remote: Remote) -> None:
-    deploy(bot, {**VARIABLES, "controller_poll_seconds": 2})
-    proposed(bot, remote, "by-polling", "Found by polling.")
-    commit = remote.merge("proposal/by-polling")
-    wait_for("the promotion", lambda: history(bot)[-1]["to_commit"] == commit, 240, every=1)
-    last = history(bot)[-1]
-    assert (last["result"], last["source"], last["actor"]) == ("promoted", "polling", "polling")
-    assert "Found by polling." in seen(bot, "SOUL.md")
+class TestOverSsh:
+    """The same repository over SSH, with a key that the machine makes, and where no webhook arrives."""
+
+    @pytest.fixture(scope="class")
+    def ssh(self, bot: Bot, remote: Remote, lan: LanHost, tmp_path_factory: pytest.TempPathFactory) -> SshServer:
+        server = ssh_server.configure(tmp_path_factory.mktemp("ssh"), LAN_IPV4, SSH_PORT)
+        lan.start(ssh_server.command(server))
+        wait_for("the SSH server", lambda: ssh_server.answers(SSH_PORT, LAN_IPV4), 20)
+        return server
+
+    @pytest.fixture(scope="class")
+    def variables(self, remote: Remote, ssh: SshServer) -> dict[str, object]:
+        return {
+            **VARIABLES,
+            "promotion_remote_url": ssh.url(remote.bare),
+            "promotion_remote_host_keys": [ssh.host_key],
+            "controller_poll_seconds": 2,
+        }
+
+    @pytest.fixture(scope="class")
+    def deployed(self, bot: Bot, variables: dict[str, object]) -> PlaybookRun:
+        return deploy(bot, variables, "--diff", "-v")
+
+    def private(self, bot: Bot) -> list[str]:
+        """Lines of the private key."""
+        return (bot.root / "secrets" / bot.name / "remote.key").read_text().splitlines()
+
+    def test_server_that_does_not_know_the_key_is_told_with_what_to_add(
+        self, bot: Bot, deployed: PlaybookRun, ssh: SshServer
+    ) -> None:
+        run = play(bot, "promote")
+        assert run.returncode == 2
+        public = (bot.root / "secrets" / bot.name / "remote.pub").read_text().strip()
+        assert "does not accept the bot's key; add this one there" in run.failures[bot.name]
+        assert public in run.failures[bot.name]
+        ssh.let_in(public)
+
+    def test_proposal_is_mirrored_and_its_merge_found_by_polling(
+        self, bot: Bot, remote: Remote, lan: LanHost, deployed: PlaybookRun
+    ) -> None:
+        proposed(bot, remote, "by-polling", "Found by polling.")
+        (pull,) = wait_for("the pull request", lambda: pulls(lan, "proposal/by-polling"), 60)
+        assert pull["state"] == "open"
+        commit = remote.merge("proposal/by-polling")
+        wait_for("the promotion", lambda: [line for line in history(bot) if line["to_commit"] == commit], 240, every=1)
+        last = history(bot)[-1]
+        assert (last["result"], last["source"], last["actor"]) == ("promoted", "polling", "polling")
+        assert "Found by polling." in seen(bot, "SOUL.md")
+
+    def test_memory_goes_to_its_branch(self, bot: Bot, remote: Remote, deployed: PlaybookRun) -> None:
+        name = "memory/2027-01-16.md"
+        written = bot.sh(f"cd $HOME/.openclaw/workspace && mkdir -p memory && echo 'It snowed.' > {name}")
+        assert written.returncode == 0, written.stderr
+        try:
+            play(bot, "backup-memory").succeeded()
+        finally:
+            (bot.root / "bot_repos" / bot.name / "state" / "workspace" / name).unlink()
+        assert git(remote.bare, "show", f"memory-backup:{name}") == "It snowed."
+
+    def test_other_server_is_refused(
+        self, bot: Bot, remote: Remote, ssh: SshServer, variables: dict[str, object], tmp_path: Path
+    ) -> None:
+        ssh_server.make_key(tmp_path / "other")
+        other = " ".join((tmp_path / "other.pub").read_text().split()[:2])
+        deploy(bot, {**variables, "promotion_remote_host_keys": [other]})
+        before = ssh.log.count("Accepted publickey")
+        run = play(bot, "promote")
+        assert run.returncode == 2
+        assert "is not the server that promotion_remote_host_keys names" in run.failures[bot.name]
+        said = partial(self._logged, bot, "is not the server that promotion_remote_host_keys names")
+        wait_for("the controller's refusal", said, 30)
+        assert ssh.log.count("Accepted publickey") == before
+
+    def _logged(self, bot: Bot, text: str) -> bool:
+        logs = ["docker", "logs", bot.container("controller")]
+        done = subprocess.run(logs, capture_output=True, text=True, check=True)
+        return text in done.stdout + done.stderr
+
+    def test_key_is_out_of_the_bots_reach_and_shown_nowhere(self, bot: Bot, deployed: PlaybookRun) -> None:
+        lines = [line for line in self.private(bot) if line]
+        assert "PRIVATE KEY" in lines[0]
+        shown = [json.dumps(deployed.report), deployed.stderr, (bot.root / "allocations.json").read_text()]
+        shown += [path.read_text() for path in (bot.root / "promotion" / bot.name).glob("*.json*")]
+        shown.append((bot.root / "audit" / f"{bot.name}.jsonl").read_text())
+        for part in ("gateway", "broker", "egress", "proxy", "controller"):
+            logs = subprocess.run(["docker", "logs", bot.container(part)], capture_output=True, text=True, check=True)
+            shown += [json.dumps(bot.inspect(part)), logs.stdout, logs.stderr]
+        assert not [text[:200] for text in shown for line in lines if line in text]
+        mounted = {part: [mount["Source"] for mount in bot.inspect(part)["Mounts"] if "remote" in mount["Source"]]
+                   for part in ("gateway", "broker", "egress", "proxy", "controller")}  # fmt: skip
+        assert {part for part, found in mounted.items() if found} == {"controller"}
+        found = bot.sh(f"grep -rls -e '{lines[1]}' / --exclude-dir=proc --exclude-dir=sys 2>/dev/null", timeout=120)
+        assert found.stdout == ""
+
+    def test_gateway_reaches_the_server_in_no_way(self, bot: Bot, deployed: PlaybookRun) -> None:
+        for proxy in ("--proxytunnel -x http://egress:3128", "--noproxy '*'"):
+            url = f"telnet://{LAN_IPV4}:{SSH_PORT}"
+            said = bot.sh(f"curl -s -m 5 {proxy} -w '[%{{http_connect}}]' {url} </dev/null").stdout
+            assert "SSH-" not in said and ("[000]" in said or "[403]" in said), said
+
+    def test_push_with_the_key_in_it_is_refused(self, bot: Bot, deployed: PlaybookRun) -> None:
+        line = self.private(bot)[2]
+        said = propose(bot, "with-a-key", f"echo '{line}' >> workspace/SOUL.md")
+        assert "refused" in said and "a value from the bot's own secrets" in said, said
+        assert line not in said

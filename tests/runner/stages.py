@@ -21,7 +21,13 @@ _BROKER_LIMIT = 2400.0
 _E2E_LIMIT = 7200.0
 _IMAGES_LIMIT = 2400.0
 _BROWSER_LIMIT = 1800.0
+_INSTALL_LIMIT = 1800.0
 _BROWSER = "chromium"
+#: A server that was installed for tests alone must not run by itself on this machine.
+_STOP_SSH = (
+    "if [ -d /run/systemd/system ]; then systemctl --quiet disable --now ssh.service ssh.socket; "
+    "else /etc/init.d/ssh stop; fi"
+)
 
 
 def _pytest(stage: str, directory: str, reports: Path, limit: float, prefix: list[str], *options: str) -> Result:
@@ -34,7 +40,35 @@ def _pytest(stage: str, directory: str, reports: Path, limit: float, prefix: lis
 
 def unit(reports: Path) -> list[Result]:
     """Tests without containers, on every processor."""
-    return [_pytest("unit", "tests/unit", reports, _UNIT_LIMIT, [], "--numprocesses=auto", "--dist=worksteal")]
+    options = ("--numprocesses=auto", "--dist=worksteal")
+    return _install_ssh("unit") or [_pytest("unit", "tests/unit", reports, _UNIT_LIMIT, [], *options)]
+
+
+def _install(stage: str, packages: list[str], afterwards: str = ":") -> list[Result]:
+    """Install what the stage's tests need.
+
+    :param afterwards: shell command to run then.
+    :returns: the failure; empty when all is there.
+    """
+    if not packages:
+        return []
+    names = " ".join(packages)
+    script = f"apt-get -qq update; apt-get -qq install --yes --no-install-recommends {names}; {afterwards}"
+    command = [*as_root({"DEBIAN_FRONTEND": "noninteractive"}), "sh", "-ec", script]
+    finished = stream(command, limit=_INSTALL_LIMIT, variables={"DEBIAN_FRONTEND": "noninteractive"})
+    return [single(stage, f"apt-get install {names}", False, finished.seconds)] if finished.exit_code else []
+
+
+def _install_ssh(stage: str) -> list[Result]:
+    """Both ends of SSH, for tests that reach a repository by it."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    present = {
+        "openssh-client": shutil.which("ssh") is not None,
+        "openssh-server": shutil.which("sshd", path=path) is not None,
+        "libnss-wrapper": any(Path("/usr/lib").glob("*-linux-gnu/libnss_wrapper.so")),
+    }
+    missing = [package for package, there in present.items() if not there]
+    return _install(stage, missing, _STOP_SSH if "openssh-server" in missing else ":")
 
 
 def engine(_reports: Path) -> list[Result]:
@@ -89,13 +123,8 @@ def _as_root(stage: str, directory: str, reports: Path, limit: float) -> list[Re
 
 def browser(reports: Path) -> list[Result]:
     """The dashboard in a real browser, which is installed if there is none."""
-    if shutil.which(_BROWSER) is None:
-        install = ["sh", "-ec", f"apt-get -qq update; apt-get -qq install --yes --no-install-recommends {_BROWSER}"]
-        command = [*as_root({"DEBIAN_FRONTEND": "noninteractive"}), *install]
-        finished = stream(command, limit=_BROWSER_LIMIT, variables={"DEBIAN_FRONTEND": "noninteractive"})
-        if finished.exit_code:
-            return [single("browser", f"apt-get install {_BROWSER}", False, finished.seconds)]
-    return [_pytest("browser", "tests/browser", reports, _BROWSER_LIMIT, [])]
+    missing = [] if shutil.which(_BROWSER) else [_BROWSER]
+    return _install("browser", missing) or [_pytest("browser", "tests/browser", reports, _BROWSER_LIMIT, [])]
 
 
 def broker(reports: Path) -> list[Result]:
@@ -105,7 +134,7 @@ def broker(reports: Path) -> list[Result]:
 
 def e2e(reports: Path) -> list[Result]:
     """Tests with real bots on this machine's engine."""
-    return _as_root("e2e", "tests/e2e", reports, _E2E_LIMIT)
+    return _install_ssh("e2e") or _as_root("e2e", "tests/e2e", reports, _E2E_LIMIT)
 
 
 def images(reports: Path) -> list[Result]:

@@ -1,16 +1,16 @@
-"""A bot's repository elsewhere: reached with credentials that travel in git's environment alone."""
+"""A bot's repository elsewhere: reached with credentials that travel in git's environment, or in files of ssh's."""
 
 from __future__ import annotations
 
-import pwd
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ..adapters.git_repo import GitCall, call_git
+from ..adapters.git_repo import GitAnswer, GitCall, call_git
 from ..errors import CoreError, InvalidInput
+from .ssh import explain, is_ssh, parse_ssh, ssh_command
 
 #: Every object that comes in is looked at, as GitHub does: https://git-scm.com/docs/git-fsck#_fsck_messages
 CHECKED = (("transfer.fsckObjects", "true"), ("fetch.fsckObjects", "true"))
@@ -18,7 +18,7 @@ CHECKED = (("transfer.fsckObjects", "true"), ("fetch.fsckObjects", "true"))
 _FETCHED = "refs/remote/"
 _BRANCH = re.compile(r"(?!.*(\.\.|//|/\.|\.lock(/|$)|[./]$))[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}")
 _LOGIN = re.compile(r"(?<=://)[^/]*@")
-_SSH = re.compile(r"ssh://|[^/:]+@[^/:]+:|[a-z+]*ssh://")
+_PLAIN = re.compile(r"(?:git|file)://|/")
 # Git asks it for the login of one server only; what it prints comes from the environment, so no argument shows it.
 _HELPER = (
     '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" '
@@ -34,12 +34,14 @@ class Remote:
     :param branch: branch there that is the authority.
     :param user: name for HTTP; most servers take any with a token.
     :param token: password for HTTP; handed to git by environment alone.
+    :param keys: directory of what ssh needs, see :mod:`.ssh`; with an SSH address.
     """
 
     url: str = field(repr=False)
     branch: str = "main"
     user: str = ""
     token: str = field(default="", repr=False)
+    keys: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,12 @@ def open_remote(remote: Remote) -> RemoteAccess:
         raise InvalidInput("the remote's address is empty or has a character that no address has; correct it")
     if not (user + token).isprintable():
         raise InvalidInput("the remote's login has a character that no login has; correct it")
+    if is_ssh(url):
+        return _open_ssh(remote)
     if not url.startswith(("http://", "https://")):
-        return RemoteAccess(_without_password(url), {}, ())
+        if not _PLAIN.match(url):
+            raise InvalidInput("the remote's address is of no kind that is taken; give one of https:// or ssh://")
+        return RemoteAccess(_without_login(url), {}, ())
     parts = urlsplit(url)
     if parts.hostname is None:
         raise InvalidInput("the remote's address names no host; correct it")
@@ -127,10 +133,10 @@ def fetch_reference(origin: Path, uid: int, remote: Remote, branch: str, forward
         call_git(origin, call, *fetch, *((f"{reference}:{forward}",) if forward else ()))
     except CoreError:
         # No such branch, or it does not follow on ours, or an error: asked only now, as each question is a connection.
-        listed = call_git(origin, call, "ls-remote", "--quiet", "--", access.url, reference).output
+        listed = ask(origin, call, remote, "ls-remote", "--quiet", "--", access.url, reference).output
         if reference.encode() not in listed.split():
             return ""
-        call_git(origin, call, *fetch)
+        ask(origin, call, remote, *fetch)
     return kept
 
 
@@ -141,32 +147,42 @@ def push_branch(origin: Path, uid: int, remote: Remote, commit: str, branch: str
     """
     access, call = _call(remote, uid)
     reference = f"refs/heads/{check_branch(branch)}"
-    call_git(origin, call, "push", "--quiet", "--no-verify", "--", access.url, f"{commit}:{reference}")
+    ask(origin, call, remote, "push", "--quiet", "--no-verify", "--", access.url, f"{commit}:{reference}")
+
+
+def ask(repository: Path, call: GitCall, remote: Remote, *arguments: str) -> GitAnswer:
+    """Run git, which speaks to a remote.
+
+    :raises CoreError: git fails; where ssh said why, with what to do about it.
+    """
+    try:
+        return call_git(repository, call, *arguments)
+    except CoreError as error:
+        advice = explain(remote.url, remote.keys, str(error)) if remote.keys and is_ssh(remote.url) else ""
+        if not advice:
+            raise
+        raise CoreError(f"{advice} ({error})") from error
 
 
 def _call(remote: Remote, uid: int) -> tuple[RemoteAccess, GitCall]:
-    if _SSH.match(remote.url):
-        _refuse_nameless(uid)
     access = open_remote(remote)
     return access, GitCall(uid, environment=access.environment, settings=(*CHECKED, *access.settings))
 
 
-def _refuse_nameless(uid: int) -> None:
-    """ssh ends at once for a user id that has no name, and a bot's have none."""
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
+def _open_ssh(remote: Remote) -> RemoteAccess:
+    parse_ssh(remote.url)
+    if remote.keys is None:
         raise InvalidInput(
-            f"a repository is reached by SSH only by a user with a name on this machine, and {uid} has none; "
-            "use its https:// address"
-        ) from None
+            "an SSH address is reached with the key of the bot's own repository, on the same server, alone; "
+            "use the https:// address"
+        )
+    environment = {"GIT_SSH_COMMAND": ssh_command(remote.keys), "GIT_ALLOW_PROTOCOL": "ssh"}
+    # Git would try the command out to find whose options it knows.
+    return RemoteAccess(remote.url, environment, (("ssh.variant", "ssh"),))
 
 
-def _without_password(url: str) -> str:
-    """An address that is not HTTP. For SSH the user belongs to the address, others have none."""
+def _without_login(url: str) -> str:
+    """An address that is neither HTTP nor SSH: there is no login to use."""
     scheme, separator, rest = url.partition("://")
     login, at, _ = rest.partition("/")[0].rpartition("@")
-    if not (separator and at):
-        return url
-    user = f"{login.partition(':')[0]}@" if scheme.endswith("ssh") else ""
-    return f"{scheme}://{user}{rest[len(login) + 1 :]}"
+    return f"{scheme}://{rest[len(login) + 1 :]}" if separator and at else url

@@ -24,8 +24,10 @@ from ..allocation import describe, read_allocations
 from ..errors import Conflict, InvalidInput
 from ..locks import check_unlocked
 from ..names import check_bot_name
+from ..remote_key import remote_directory
 from ..secrets import read_env
 from .repository import Remote
+from .ssh import is_ssh
 
 SCHEMA = 1
 _MAX_LOCK_TEXT = 200
@@ -119,12 +121,13 @@ class BotPromotion:
 
     @property
     def remote(self) -> Remote:
-        """The remote with its token, which the machine keeps in the bot's ``controller.env``.
+        """The remote with its token, which the machine keeps in the bot's ``controller.env``, and its key.
 
         :raises InvalidInput: that file is damaged.
         """
         held = read_env(self.root / "secrets" / self.bot / "controller.env")
-        return replace(self.settings.remote, token=held.get("CONTROLLER_REMOTE_TOKEN", ""))
+        keys = remote_directory(self.root, self.bot) if is_ssh(self.settings.remote.url) else None
+        return replace(self.settings.remote, token=held.get("CONTROLLER_REMOTE_TOKEN", ""), keys=keys)
 
     @property
     def fingerprints(self) -> Path:
@@ -174,7 +177,8 @@ def read_settings(root: Path, bot: str) -> PromotionSettings:
     try:
         if found.pop("schema") != SCHEMA:
             raise ValueError(f"schema is not {SCHEMA}")
-        remote = Remote(**{name: str(found["remote"].pop(name)) for name in ("url", "branch", "user")})
+        url, branch, user = (str(found["remote"].pop(name)) for name in ("url", "branch", "user"))
+        remote = Remote(url, branch, user)
         numbers = {name: int(found.pop(name)) for name in ("ready_seconds", "stop_seconds", "keep_history")}
         limits = {str(name): int(value) for name, value in found.pop("limits").items()}
         snapshot = found.pop("snapshot")

@@ -16,6 +16,7 @@ from ..errors import CoreError, InvalidInput
 from . import repository
 from .events import audit
 from .remotes import CHECKED, Remote, check_branch, fetch_branch, open_remote
+from .ssh import is_ssh, parse_ssh
 from .state import BotPromotion, load, promotion_lock, refuse_locked
 
 _VERSION = re.compile(r"v?[0-9]+(?:\.[0-9]+){1,3}")
@@ -74,7 +75,7 @@ def propose_upstream(request: UpstreamRequest) -> UpstreamResult:
     check_branch(request.branch)
     if not request.fork:
         raise InvalidInput(f"{request.bot} has no fork; set gateway_fork_repository")
-    fork = _with_token(Remote(request.fork, request.branch), bot)
+    fork = _with_login(Remote(request.fork, request.branch), bot)
     with promotion_lock(bot, f"an update from upstream by {request.actor}"):
         work = _work_repository(bot)
         version = request.version or _newest(work, bot.uid, request.upstream)
@@ -154,8 +155,11 @@ def _differing(work: Path, uid: int, before: str, after: str) -> int:
     return sum(1 for path in listed.split("\0") if path)
 
 
-def _with_token(fork: Remote, bot: BotPromotion) -> Remote:
-    """The fork with the bot's own token, if that goes to the same server anyway."""
+def _with_login(fork: Remote, bot: BotPromotion) -> Remote:
+    """The fork with the bot's own token or key, if that goes to the same server anyway."""
+    if is_ssh(fork.url):
+        same = is_ssh(bot.remote.url) and parse_ssh(fork.url) == parse_ssh(bot.remote.url)
+        return replace(fork, keys=bot.remote.keys) if same else fork
     address, remote = urlsplit(fork.url), bot.remote
     own = urlsplit(remote.url)
     same = address.scheme == "https" and (address.scheme, address.hostname) == (own.scheme, own.hostname)

@@ -117,6 +117,8 @@ def test_secret_in_the_environment_is_refused(secrets_file, secret_values, monke
         ("CONTROLLER_BRANCH", "../main"),
         ("CONTROLLER_BRANCH", "main.lock/"),
         ("CONTROLLER_REMOTE_URL", "https://user:password@example.org/bot1.git"),
+        ("CONTROLLER_REMOTE_URL", "ssh://git:password@example.org/bot1.git"),
+        ("CONTROLLER_REMOTE_URL", "ssh://git@-oProxyCommand=x/bot1.git"),
         ("CONTROLLER_REMOTE_URL", "--upload-pack=x"),
         ("CONTROLLER_REMOTE_URL", "ext::sh -c x"),
         ("CONTROLLER_GITHUB_REPOSITORY", "bot1"),
@@ -144,9 +146,10 @@ def test_actors_are_compared_without_regard_to_case(secrets_file, monkeypatch):
 
 @pytest.mark.parametrize(
     ("url", "mirrors"),
-    [("", False), ("https://example.org/bot1.git", True), ("git@example.org:bot1.git", False), ("/srv/x.git", False)],
-)
-def test_only_http_is_mirrored_to(secrets_file, monkeypatch, url, mirrors):
+    [("", False), ("https://example.org/bot1.git", True), ("git@example.org:bot1.git", True), ("/srv/x.git", False),
+     ("ssh://git@example.org:2222/bot1.git", True)],
+)  # fmt: skip
+def test_only_http_and_ssh_are_mirrored_to(secrets_file, monkeypatch, url, mirrors):
     monkeypatch.setenv("CONTROLLER_REMOTE_URL", url)
     assert load_settings().mirrors is mirrors
 

@@ -262,6 +262,11 @@ def test_engine_that_does_not_answer_is_missing_where_only_its_client_is_there(
     assert machine.describe_machine(tmp_path, POOL, ["docker"], absent)["missing_commands"] == missing
 
 
+def test_libraries_are_looked_for_where_the_system_has_them(monkeypatch):
+    monkeypatch.setattr(Path, "glob", lambda place, what: iter([place / what] if what.endswith("/there.so") else []))
+    assert machine._is_installed("there.so") and not machine._is_installed("absent.so")
+
+
 def test_machine_is_described_with_its_bots(tmp_path, engine, ownership):
     apply_layout(AllocationRequest(tmp_path, "bot1", POOL))
     (tmp_path / "locks" / "bot1").touch()

@@ -9,14 +9,18 @@ from hypothesis import strategies as st
 
 from clawfactory_core import names
 from clawfactory_core import secrets as core
+from clawfactory_core.adapters.ssh_key import make_ssh_key
 from clawfactory_core.errors import InvalidInput
 from clawfactory_core.promotion.secret_rules import Fingerprints, find_secrets
+from clawfactory_core.remote_key import RemoteKeyRequest
 from clawfactory_core.secrets import SecretsRequest, apply_secrets, plan_secrets, read_env
 
 RECIPIENT = "age1" + "q" * 58
 OTHER_RECIPIENT = "age1" + "p" * 58
 IDENTITY = "AGE-SECRET-KEY-1MADEUPFORTHETEST"
 KEY = "sk-ant-0123456789abcdef"
+SSH_URL = "ssh://git@git.example:2222/bot1.git"
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 TOKEN = "3f9c27a1e84b5d06F1C2A7938E4D5B60"
 
 
@@ -75,7 +79,8 @@ def settled(root):
     same = {"values": {"ANTHROPIC_API_KEY": KEY}, "used": ["ANTHROPIC_API_KEY"]}
 
     def look(**changed) -> bool:
-        wanted = {**same, "snapshot_key": "machine", "snapshot_recipient": "", **changed}
+        remote = {"remote": {"url": "", "host_keys": []}, "remote_key": ""}
+        wanted = {**same, **remote, "snapshot_key": "machine", "snapshot_recipient": "", **changed}
         return core.settled_bots(root, "10.213.0.0/16", {"bot1": entry}, {"bot1": wanted, "bot2": wanted}) == {"bot1"}
 
     return look
@@ -96,6 +101,9 @@ def test_secrets_are_settled_after_they_were_written(root, settled):
         {"values": {"lower": KEY}},
         {"used": []},
         {"snapshot_key": "control", "snapshot_recipient": OTHER_RECIPIENT},
+        {"remote": {"url": SSH_URL, "host_keys": [HOST_KEY]}},
+        {"remote": {"url": SSH_URL, "host_keys": []}},
+        {"remote_key": "no key"},
     ],
 )
 def test_secrets_that_are_wanted_otherwise_are_not_settled(settled, changed):
@@ -482,3 +490,71 @@ def test_tokens_of_a_bot_that_has_none_are_not_rotated(root):
     with pytest.raises(InvalidInput, match=r"site\.yml -l bot1"):
         core.rotate_tokens(root, "bot1")
     assert not (root / "secrets" / "bot1").exists()
+
+
+def over_ssh(root: Path, key: str = "", url: str = SSH_URL, **more):
+    return ask(root, remote=RemoteKeyRequest(url, (HOST_KEY,), key), **more)
+
+
+@pytest.fixture
+def given_key(tmp_path_factory) -> str:
+    return make_ssh_key(tmp_path_factory.mktemp("given"), "given")
+
+
+def test_key_of_an_ssh_remote_is_made_once(root):
+    plan = apply_secrets(over_ssh(root), make_pair, make_ssh_key)
+    assert "remote.key" in plan.generated
+    secrets, run = root / "secrets/bot1", root / "run/bot1/remote"
+    private = (secrets / "remote.key").read_text()
+    assert private.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    assert sorted(path.name for path in secrets.iterdir() if path.name.startswith(("remote", "."))) == [
+        "remote.key", "remote.pub",
+    ]  # fmt: skip
+    assert stat.S_IMODE((secrets / "remote.key").stat().st_mode) == 0o600
+    kept = {path.name: path.read_text() for path in run.iterdir()}
+    assert kept == {
+        "key": private,
+        "key.pub": (secrets / "remote.pub").read_text(),
+        "known_hosts": f"[git.example]:2222 {HOST_KEY}\n",
+        "passwd": "clawfactory:x:30001:30001::/nonexistent:/bin/sh\n",
+    }
+    assert kept["key.pub"].startswith("ssh-ed25519 ") and kept["key.pub"].endswith(" clawfactory-bot1\n")
+    again = apply_secrets(over_ssh(root), no_pair)
+    assert not again.changed and again.generated == []
+    assert private not in repr(plan) and private.splitlines()[1] not in repr(plan.files.diff())
+
+
+def test_given_key_wins_and_stays(root, given_key):
+    apply_secrets(over_ssh(root), make_pair, make_ssh_key)
+    assert apply_secrets(over_ssh(root, given_key), no_pair).changed
+    for path in ("secrets/bot1/remote.key", "run/bot1/remote/key"):
+        assert (root / path).read_text() == given_key
+    assert not apply_secrets(over_ssh(root), no_pair).changed
+
+
+def test_remote_that_is_left_takes_the_key_from_the_controller(root, given_key):
+    apply_secrets(over_ssh(root, given_key), make_pair)
+    apply_secrets(over_ssh(root, url="https://git.example/bot1.git"), no_pair)
+    assert not (root / "run/bot1/remote").exists()
+    assert (root / "secrets/bot1/remote.key").read_text() == given_key
+    assert not apply_secrets(over_ssh(root, url=""), no_pair).changed
+
+
+def test_ssh_key_is_recognised_in_a_push_by_each_of_its_lines(root, given_key):
+    apply_secrets(over_ssh(root, given_key), make_pair)
+    for change in (lambda: None, lambda: core.rotate_tokens(root, "bot1"),
+                   lambda: core.rotate_gateway_token(root, "bot1", 20001)):  # fmt: skip
+        change()
+        found = Fingerprints.load(root / "secrets/bot1/run/fingerprints.json")
+        for line in given_key.splitlines()[1:-1]:
+            assert find_secrets(f"x {line} x".encode(), "x", found), len(line)
+    for harmless in ("-----BEGIN", (root / "secrets/bot1/remote.pub").read_text(), HOST_KEY):
+        assert not find_secrets(harmless.encode(), "x", found)
+
+
+@pytest.mark.parametrize("more", [{"url": "ssh://git@-oProxyCommand=x/y"}, {"key": "hunter2"}])
+def test_unusable_remote_changes_nothing(root, more):
+    with pytest.raises(InvalidInput) as caught:
+        apply_secrets(over_ssh(root, **more), make_pair, make_ssh_key)
+    assert "hunter2" not in str(caught.value)
+    assert not (root / "secrets/bot1").exists() and not (root / "run").exists()

@@ -29,6 +29,7 @@ def test_the_filters_that_roles_use(filters):
     assert set(filters) == {
         "clawfactory_bot_plan", "clawfactory_openclaw_config", "clawfactory_require_keys",
         "clawfactory_machine", "clawfactory_leader", "clawfactory_wanted_secrets",
+        "clawfactory_any_over_ssh", "clawfactory_remote_problems",
     }  # fmt: skip
 
 
@@ -98,6 +99,7 @@ def test_wanted_secrets_are_the_role_s_defaults_where_the_inventory_says_nothing
     defaults = yaml.safe_load((ROOT / "roles/secrets/defaults/main.yml").read_text())
     wanted = filters["clawfactory_wanted_secrets"](["bot1"], {"bot1": {}})["bot1"]
     assert wanted.pop("used") == []
+    assert wanted.pop("remote") == {"url": "", "host_keys": []}
     assert {f"secrets_{name}": value for name, value in wanted.items()} == {
         "secrets_values": defaults.pop("secrets_env"),
         **defaults,
@@ -144,15 +146,25 @@ def test_bot_with_unusable_secrets_does_not_keep_the_others_from_being_asked_abo
         "number": {"secrets_env": {"OPENAI_API_KEY": 5}},
         "text": {"secrets_env": "OPENAI_API_KEY"},
         "list": {"secrets_env": ["OPENAI_API_KEY"]},
+        "undefined-remote": {"bot_repository": "{{ nowhere }}"},
+        "odd-host-keys": {"promotion_remote_host_keys": [5]},
+        "odd-remote-key": {"secrets_remote_key": 5},
         "stranger": {"bot_providers": ["antropic"]},
-        "last": {},
+        "last": {"bot_repository": "git@git.example:b", "promotion_remote_host_keys": ["k"], "secrets_remote_key": "p"},
     }
     (tmp_path / "hosts.yml").write_text(json.dumps({"bots": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}))
-    asked = "{{ groups.bots | clawfactory_wanted_secrets(hostvars) | to_json }}"
+    asked = (
+        "{{ groups.bots | clawfactory_wanted_secrets(hostvars)"
+        " | combine({'over_ssh': [groups.bots | clawfactory_any_over_ssh(hostvars),"
+        " (groups.bots | difference(['last'])) | clawfactory_any_over_ssh(hostvars)]}) | to_json }}"
+    )
     task = {"ansible.builtin.copy": {"dest": f"{tmp_path}/found.json", "content": asked}}
     (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "bot1", "gather_facts": False, "tasks": [task]}]))
     done = run_play(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
+    assert found.pop("over_ssh") == [True, False]
     assert list(found) == ["bot1", "last"]
+    assert found["last"]["remote"] == {"url": "git@git.example:b", "host_keys": ["k"]}
+    assert found["last"]["remote_key"] == "p" and found["bot1"]["remote_key"] == ""
     assert found["bot1"]["values"] == {"OPENAI_API_KEY": "sk-1"} and found["bot1"]["used"] == ["OPENAI_API_KEY"]

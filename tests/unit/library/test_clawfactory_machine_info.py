@@ -64,6 +64,7 @@ def test_secrets_are_compared_and_shown_nowhere(run_module, tmp_path, ownership,
     def look(value: str) -> dict:
         wanted = {"values": {"OPENAI_API_KEY": value}, "used": ["OPENAI_API_KEY"]}
         wanted |= {"snapshot_key": "machine", "snapshot_recipient": ""}
+        wanted |= {"remote": {"url": "", "host_keys": []}, "remote_key": ""}
         return run_module(MODULE, root=str(tmp_path), secrets={"bot1": wanted, "unknown": wanted}, commands=["srv"])
 
     same, other = look(key), look(KEY + "2")

@@ -12,6 +12,7 @@ from clawfactory_core.secrets import read_env
 
 MODULE = "clawfactory_secrets"
 KEY = "sk-ant-0123456789abcdef"
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 TOKEN = "3f9c27a1e84b5d06f1c2a7938e4d5b60"
 #: Whatever somebody may put into the inventory; the last are refused.
 VALUES = st.dictionaries(
@@ -120,6 +121,18 @@ def test_nothing_of_any_value_is_in_the_output(
     shown = json.dumps(result, ensure_ascii=False) + "".join(system_log)
     secret = [text for value in values.values() for text in texts(value)]
     assert [text for text in secret if len(text) >= 8 and text in shown] == []
+
+
+def test_key_of_an_ssh_remote_is_made_by_the_module_and_shown_nowhere(run_module, root, system_log):
+    remote = {"remote_url": "ssh://git@git.example/b.git", "remote_host_keys": [HOST_KEY]}
+    planned = run_module(MODULE, check=True, **ask(root, **remote))
+    assert planned["changed"] and "remote.key" in planned["generated"] and list(root.iterdir()) == []
+    made = run_module(MODULE, **ask(root, **remote))
+    private = (root / "secrets" / "bot1" / "remote.key").read_text()
+    again = [run_module(MODULE, **ask(root, **remote, **given)) for given in ({}, {"remote_key": private})]
+    assert [result["changed"] for result in again] == [False, False]
+    shown = "".join([*(result["text"] for result in (planned, made, *again)), *system_log])
+    assert not [line for line in private.splitlines() if line and line in shown]
 
 
 def test_rotation_shows_no_token_and_is_audited(run_module, root):

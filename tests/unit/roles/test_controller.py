@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
@@ -76,6 +77,7 @@ def test_every_variable_is_a_setting():
         "DEVICE_DIR",
         "BROKER_SOCKET",
         "JOBS_SOCKET",
+        "REMOTE_KEYS_DIR",
     )
     assert settings - names == {f"CONTROLLER_{name}" for name in (*fixed, "FINGERPRINTS_FILE")}
 
@@ -126,12 +128,37 @@ def test_places_are_where_the_controller_looks():
         ({}, []),
         (REMOTE, ["git.example.org"]),
         (GITHUB, ["git.example.org", "api.github.com"]),
-        ({"promotion_remote_url": "git@git.example.org:bot1.git"}, []),
+        ({"promotion_remote_url": "git@git.example.org:bot1.git"}, []),  # port 22 of it alone, see below
         ({"promotion_remote_url": "/srv/bot1.git"}, []),
     ],
 )
 def test_egress_lets_the_controller_reach_the_remote(changed, hosts):
     assert render("__controller_hosts", **changed) == hosts
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("git@git.example.org:bot1.git", {"host": "git.example.org", "port": 22, "private": False}),
+        ("ssh://git@Git.Example.org:2222/bot1.git", {"host": "git.example.org", "port": 2222, "private": False}),
+        ("ssh://git@192.168.7.1/bot1.git", {"host": "192.168.7.1", "port": 22, "private": True}),
+    ],
+)
+def test_ssh_remote_is_one_port_of_one_host_and_one_mount_more(url, endpoint):
+    assert render("__controller_endpoints", promotion_remote_url=url) == [endpoint]
+    container = render("__controller_container", promotion_remote_url=url)
+    more = [mount for mount in container["mounts"] if mount not in render("__controller_container")["mounts"]]
+    assert [(mount["source"], mount["target"], mount["read_only"]) for mount in more] == [
+        ("/srv/clawfactory/run/bot1/remote", str(Settings.model_fields["remote_keys_dir"].default), True)
+    ]
+    assert container["env"]["CONTROLLER_REMOTE_URL"] == url
+    assert render("__controller_problems", promotion_remote_url=url, controller_poll_seconds=5) == []
+
+
+def test_address_that_egress_could_never_allow_is_refused():
+    for url in ("git@localhost:bot1.git", "ssh://git@169.254.169.254/x", "ssh://git@127.0.0.1:2222/x"):
+        with pytest.raises(AnsibleError, match=r"localhost|link-local|itself"):
+            render("__controller_endpoints", promotion_remote_url=url)
 
 
 def test_ranges_are_those_of_the_controller():
@@ -155,9 +182,9 @@ def test_good_variables_are_no_problem(changed):
         ({**GITHUB, "controller_github_actors": ["a b"]}, "'a b' is not a login"),
         (
             {"controller_github_repository": "a/b"},
-            "names no https repository; set bot_repository to https://github.com/a/b",
+            "names no https or SSH repository; set bot_repository to https://github.com/a/b",
         ),
-        ({"controller_poll_seconds": 5, "promotion_remote_url": "git@a:b"}, "there is no https repository to look at"),
+        ({"controller_poll_seconds": 5, "promotion_remote_url": "/srv/x"}, "no https or SSH repository to look at"),
     ],
 )
 def test_bad_variable_is_named(changed, text):

@@ -78,15 +78,19 @@ def test_gateway_is_written_as_the_core_writes_it():
         ({"promotion_branch": "a..b"}, "promotion_branch is a..b"),
         ({"promotion_upstream_branch": "a b"}, "promotion_upstream_branch is a b"),
         ({"promotion_max_file_mb": 65}, "promotion_max_file_mb is 65"),
-        ({"bot_repository": "git@git.example:bot1.git"}, "an SSH address; give the https:// address"),
-        ({"bot_repository": "ssh://git@git.example/bot1.git"}, "an SSH address; give the https:// address"),
+        ({"bot_repository": "git@git.example:bot1.git"}, "promotion_remote_host_keys names no key of git.example"),
+        ({"bot_repository": "ssh://git:hunter2@git.example/bot1.git"}, "SSH address is in no form that is taken"),
+        ({"bot_repository": "git@github.com:o/b", "promotion_remote_host_keys": ["x"]}, "is not a server's key"),
+        ({"bot_repository": "git@github.com:o/b", "promotion_remote_host_keys": "x"}, "is a list of lines"),
+        ({"bot_repository": "git@github.com:o/b", "secrets_remote_key": "hunter2"}, "no private key in OpenSSH"),
+        ({"bot_repository": "git@github.com:o/b", "secrets_remote_key": 7}, "secrets_remote_key is text"),
     ],
 )
 def test_refused_before_anything(variables, match):
     assert value("__promotion_problems") == []
     (problem,) = value("__promotion_problems", **variables)
     assert match in problem
-    assert "git.example" not in problem, "an address may have a login"
+    assert "hunter2" not in problem
 
 
 @pytest.mark.parametrize(

@@ -139,10 +139,7 @@ def test_nothing_printable_holds_the_login():
         ("https://u:p@host/bot.git", "https://host/bot.git"),
         ("https://token@host/bot.git", "https://host/bot.git"),
         ("/srv/a@b", "/srv/a@b"),
-        ("git@host:bot.git", "git@host:bot.git"),
-        ("ssh://git:p@host/bot.git", "ssh://git@host/bot.git"),
         ("git://u:p@host/bot.git", "git://host/bot.git"),
-        ("ssh://host/a@b", "ssh://host/a@b"),
     ],
 )
 def test_address_is_used_without_its_password(url, bare):
@@ -181,13 +178,6 @@ def test_branch_is_accepted(branch):
 def test_branch_with_a_meaning_of_its_own_is_refused(branch):
     with pytest.raises(InvalidInput, match=r"branch .* is not valid"):
         check_branch(branch)
-
-
-@pytest.mark.parametrize("url", ["ssh://git@host/x", "git@host:x", "git+ssh://host/x"])
-def test_ssh_without_a_user_of_that_name_is_refused_with_the_way_out(repos, url, monkeypatch):
-    monkeypatch.setattr(remotes.pwd, "getpwuid", lambda uid: {}[uid])
-    with pytest.raises(InvalidInput, match=r"https:// address"):
-        fetch_remote(repos.origin, UID, Remote(url))
 
 
 def test_address_is_shown_without_a_login():

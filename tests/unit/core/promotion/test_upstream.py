@@ -9,7 +9,7 @@ import pytest
 
 from clawfactory_core.errors import Conflict, CoreError, InvalidInput
 from clawfactory_core.promotion.remotes import Remote
-from clawfactory_core.promotion.upstream import UpstreamRequest, UpstreamResult, _with_token, propose_upstream
+from clawfactory_core.promotion.upstream import UpstreamRequest, UpstreamResult, _with_login, propose_upstream
 from tests.unit.core.promotion.promotion_machine import BOT, Machine
 
 
@@ -155,4 +155,4 @@ def test_locked_bot(machine, both):
 def test_token_goes_to_its_own_server_only(machine, fork, token):
     machine.settings(remote={"url": "https://git.example/bot1.git", "branch": "main", "user": "x"})
     (machine.root / "secrets" / BOT / "controller.env").write_text("CONTROLLER_REMOTE_TOKEN=t0ken\n")
-    assert _with_token(Remote(fork), machine.bot).token == token
+    assert _with_login(Remote(fork), machine.bot).token == token
