@@ -180,7 +180,7 @@ def test_modes_that_are_set_anew_as_openclaw_does_store_nothing(bench):
     connection.executemany("INSERT INTO t VALUES(?)", [(os.urandom(2000),) for _ in range(300)])
     (bench.state / "large").write_bytes(os.urandom(LARGE * 2))
     (bench.state / "small").write_text("small")
-    full = apply_snapshot(bench.request()).record
+    apply_snapshot(bench.request())
     for path in (bench.state, *bench.state.iterdir()):
         path.chmod(path.stat().st_mode & 0o777)
     second = apply_snapshot(bench.request()).record
