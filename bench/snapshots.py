@@ -9,7 +9,8 @@ Each tool takes its turn in each run; a ratio is the median of the ratios of the
 - ``restore``, ``verify``: of a full snapshot, and of a chain.
 - ``month``: bytes of 31 daily snapshots (64 MB at the first day), and restoring the last of them.
 - ``rss``: most memory of all processes together.
-- ``pause``: what a writer of the SQLite database, and an asyncio loop in the process that asks, see of a snapshot.
+- ``pause``: what a writer of the SQLite database, and an asyncio loop in the process that asks, see of a snapshot, and
+  what the writer sees of tar and age, which take no lock: the disk is the same for both.
 
 Give it a file system with a journal (``--folder``): ext4 without one looks past every inode that was deleted in the
 last minutes before it makes a file, so that whoever comes after a deletion of thousands pays for it.
@@ -399,7 +400,7 @@ def sizes(bench: Bench, size_mb: int) -> None:
     bench.figures["rss-mb"] = max(most_memory(full[OURS]), most_memory(second[OURS]))
     if "restic" in full:
         bench.figures["rss/restic"] = most_memory(full[OURS]) / most_memory(full["restic"])
-    pauses(bench, ours, state)
+    pauses(bench, ours, state, others)
     shutil.rmtree(state)
     shutil.rmtree(ours.root)
 
@@ -418,14 +419,24 @@ def commit_forever(database: Path, started: multiprocessing.Event, ending: multi
     result.write_text(str(longest * 1000))
 
 
-def pauses(bench: Bench, ours: Ours, state: Path) -> None:
-    """Longest commit of a writer, and longest delay of an asyncio loop, during a full snapshot."""
+def longest_commit(bench: Bench, state: Path, work: Callable[[], object]) -> float:
+    """Longest commit of a writer while something is done, ms."""
     started, ending = multiprocessing.Event(), multiprocessing.Event()
     result = bench.folder / "longest"
     database = state / "memory" / "main.sqlite"
     writer = multiprocessing.Process(target=commit_forever, args=(database, started, ending, result))
     writer.start()
     started.wait(30)
+    try:
+        work()
+    finally:
+        ending.set()
+        writer.join()
+    return float(result.read_text())
+
+
+def pauses(bench: Bench, ours: Ours, state: Path, others: dict[str, dict[str, str]]) -> None:
+    """Longest commit of a writer, and longest delay of an asyncio loop, during a full snapshot."""
 
     async def watch() -> float:
         process = multiprocessing.Process(target=ours.create, args=("full",))
@@ -440,10 +451,16 @@ def pauses(bench: Bench, ours: Ours, state: Path) -> None:
             raise SystemExit("the snapshot beside a writer failed")
         return longest * 1000
 
-    bench.figures["pause-asyncio-ms"] = asyncio.run(watch())
-    ending.set()
-    writer.join()
-    bench.figures["pause-writer-ms"] = float(result.read_text())
+    def snapshot() -> None:
+        bench.figures["pause-asyncio-ms"] = asyncio.run(watch())
+
+    os.sync()
+    bench.figures["pause-writer-ms"] = longest_commit(bench, state, snapshot)
+    os.sync()
+    tar, _, rest = others["tar|age"]["create"].replace("{n}", "pause").partition(" | ")
+    # It takes no lock at all: what a commit waits for beside it is the disk. Files that change meanwhile are its 1.
+    command = f"{{ {tar} || [ $? = 1 ]; }} | {rest}"
+    bench.figures["pause-writer-ms-of-tar|age"] = longest_commit(bench, state, lambda: shell(bench, command))
 
 
 def month(bench: Bench, days: int) -> None:
