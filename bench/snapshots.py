@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """What snapshots cost, against tar with age, tar with zstd and age, restic and borg, paired in one run.
 
-Each tool takes its turn in each run; a ratio is the median of the ratios of the runs.
+Each tool takes its turn in each run; a ratio is the median of the ratios of the runs. On a machine that has other work,
+``--least`` divides the least of ours by the least of the other instead: what disturbs can only add.
 
 - ``full``, ``second``: wall time and bytes of the first snapshot, and of the one after a day's changes.
+- ``full-cpu``, ``second-cpu``, ``restore-full-cpu``: processor time, without a goal: that of wall time has both.
 - ``restore``, ``verify``: of a full snapshot, and of a chain.
 - ``month``: bytes of 31 daily snapshots (64 MB at the first day), and restoring the last of them.
 - ``rss``: most memory of all processes together.
-- ``pause``: what a writer of the SQLite database, and an asyncio loop in the process that asks, see of a snapshot.
+- ``pause``: what a writer of the SQLite database, and an asyncio loop in the process that asks, see of a snapshot, and
+  what the writer sees of tar and age, which take no lock: the disk is the same for both.
 
 Give it a file system with a journal (``--folder``): ext4 without one looks past every inode that was deleted in the
 last minutes before it makes a file, so that whoever comes after a deletion of thousands pays for it.
@@ -32,7 +35,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +58,8 @@ DAYS = 30
 LEFT_OUT = ("installed", "node_modules", ".git")
 RESTORES = {"tar|age": "age|tar", "tar|zstd|age": "age|zstd|tar"}
 OURS = "clawfactory"
+#: What they remember besides their repositories; borg takes a repository that is older than that for an attack.
+CACHES = {"restic": "restic-cache", "borg": "borg-base"}
 #: Each is a most.
 GOALS = {
     "full-wall/tar|age": 1.5, "full-wall/tar|zstd|age": 1.15, "full-wall/restic": 0.65, "full-wall/borg": 0.45,
@@ -88,10 +93,12 @@ class Bench:
 
     :param folder: scratch directory on the file system to measure.
     :param runs: of each measurement; medians count.
+    :param least: the least of each counts instead.
     """
 
     folder: Path
     runs: int
+    least: bool = False
     figures: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,7 +109,7 @@ class Bench:
         self.key.chmod(0o600)
         self.environment = {
             **os.environ, "RESTIC_PASSWORD": "bench", "BORG_PASSPHRASE": "bench",
-            "RESTIC_CACHE_DIR": str(self.folder / "restic-cache"), "BORG_BASE_DIR": str(self.folder / "borg-base"),
+            "RESTIC_CACHE_DIR": str(self.folder / CACHES["restic"]), "BORG_BASE_DIR": str(self.folder / CACHES["borg"]),
             "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
         }  # fmt: skip
 
@@ -287,14 +294,17 @@ def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day
     """
     peer_folder = bench.folder / "peers"
     kept = {ours.name: ours.root, **{name: Path(other["size"]) for name, other in others.items() if "size" in other}}
+    known = {name: [path, *([bench.folder / CACHES[name]] if name in CACHES else [])] for name, path in kept.items()}
     if day:
-        for name, path in kept.items():
-            copy_tree(path, bench.folder / f"kept-{name}")
+        for name, paths in known.items():
+            for number, path in enumerate(paths):
+                copy_tree(path, bench.folder / f"kept-{name}-{number}")
     samples: Samples = {name: [] for name in (ours.name, *others)}
     for run in range(bench.runs):
         for name in samples:
             if name in kept and day:
-                copy_tree(bench.folder / f"kept-{name}", kept[name])
+                for number, path in enumerate(known[name]):
+                    copy_tree(bench.folder / f"kept-{name}-{number}", path)
             elif name == ours.name:
                 ours.reset()
             elif "init" in others[name]:
@@ -312,26 +322,39 @@ def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day
                 suffix = "tar" if name == "tar|age" else "zstd"
                 found.size = size_of(made) - before if made else (peer_folder / f"{suffix}.{day}.age").stat().st_size
             samples[name].append(found)
-            bench.note(f"  run {run} {name}: {found.wall:.2f} s, {found.rss:.0f} MB, {found.size / 1e6:.1f} MB written")
+            bench.note(
+                f"  run {run} {name}: {found.wall:.2f} s, {found.cpu:.2f} s of processors, {found.rss:.0f} MB,"
+                f" {found.size / 1e6:.1f} MB written"
+            )
     return samples
 
 
 def restore_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day: int) -> Samples:
     """Restores of what was made last, in turn."""
     samples: Samples = {name: [] for name in (ours.name, *others)}
-    for _ in range(bench.runs):
+    for run in range(bench.runs):
         for name in samples:
             os.sync()
             if name == ours.name:
                 fresh(ours.root / "live" / "state")
-                samples[name].append(measure(ours.restore))
+                found = measure(ours.restore)
                 shutil.rmtree(ours.root / "live")
-                continue
-            target = fresh(bench.folder / "restored")
-            command = others[name]["restore"].replace("{n}", str(day)).replace("{to}", str(target))
-            samples[name].append(measure(lambda command=command: shell(bench, command)))
-            shutil.rmtree(target)
+            else:
+                target = fresh(bench.folder / "restored")
+                command = others[name]["restore"].replace("{n}", str(day)).replace("{to}", str(target))
+                found = measure(lambda command=command: shell(bench, command))
+                shutil.rmtree(target)
+            samples[name].append(found)
+            bench.note(f"  run {run} {name}: {found.wall:.2f} s, {found.cpu:.2f} s of processors")
     return samples
+
+
+def ratio(bench: Bench, ours: Iterable[float], theirs: Iterable[float]) -> float:
+    """One of many runs."""
+    pairs = list(zip(ours, theirs, strict=True))
+    if bench.least:
+        return min(mine for mine, _ in pairs) / min(other for _, other in pairs)
+    return statistics.median(mine / other for mine, other in pairs)
 
 
 def ratios(bench: Bench, kind: str, found: Samples, value: Callable[[Measured], float]) -> None:
@@ -339,8 +362,7 @@ def ratios(bench: Bench, kind: str, found: Samples, value: Callable[[Measured], 
     for name, measured in found.items():
         if name != OURS:
             other = RESTORES.get(name, name) if kind.startswith("restore") else name
-            pairs = zip(found[OURS], measured, strict=True)
-            bench.figures[f"{kind}/{other}"] = statistics.median(value(mine) / value(theirs) for mine, theirs in pairs)
+            bench.figures[f"{kind}/{other}"] = ratio(bench, map(value, found[OURS]), map(value, measured))
 
 
 def most_memory(samples: list[Measured]) -> float:
@@ -358,22 +380,27 @@ def sizes(bench: Bench, size_mb: int) -> None:
     bench.note("full snapshots …")
     full = create_runs(bench, ours, others, 0)
     ratios(bench, "full-wall", full, lambda found: found.wall)
+    ratios(bench, "full-cpu", full, lambda found: found.cpu)
     ratios(bench, "full-bytes", full, lambda found: found.size)
     bench.note("restores …")
-    ratios(bench, "restore-full", restore_runs(bench, ours, others, 0), lambda found: found.wall)
+    restored = restore_runs(bench, ours, others, 0)
+    ratios(bench, "restore-full", restored, lambda found: found.wall)
+    ratios(bench, "restore-full-cpu", restored, lambda found: found.cpu)
     fresh(ours.root / "live" / "state")
     listing = f"age -d -i {bench.key} {bench.folder}/peers/zstd.0.age | zstd -qd | tar t"
     verified = [(measure(ours.verify), measure(lambda: shell(bench, listing))) for _ in range(bench.runs)]
-    bench.figures["verify/age|zstd|tar-t"] = statistics.median(mine.wall / theirs.wall for mine, theirs in verified)
+    mine, theirs = zip(*verified, strict=True)
+    bench.figures["verify/age|zstd|tar-t"] = ratio(bench, *([each.wall for each in one] for one in (mine, theirs)))
     mutate(state, size_mb, 1)
     bench.note("second snapshots …")
     second = create_runs(bench, ours, others, 1)
     ratios(bench, "second-wall", second, lambda found: found.wall)
+    ratios(bench, "second-cpu", second, lambda found: found.cpu)
     ratios(bench, "second-bytes", second, lambda found: found.size)
     bench.figures["rss-mb"] = max(most_memory(full[OURS]), most_memory(second[OURS]))
     if "restic" in full:
         bench.figures["rss/restic"] = most_memory(full[OURS]) / most_memory(full["restic"])
-    pauses(bench, ours, state)
+    pauses(bench, ours, state, others)
     shutil.rmtree(state)
     shutil.rmtree(ours.root)
 
@@ -392,14 +419,24 @@ def commit_forever(database: Path, started: multiprocessing.Event, ending: multi
     result.write_text(str(longest * 1000))
 
 
-def pauses(bench: Bench, ours: Ours, state: Path) -> None:
-    """Longest commit of a writer, and longest delay of an asyncio loop, during a full snapshot."""
+def longest_commit(bench: Bench, state: Path, work: Callable[[], object]) -> float:
+    """Longest commit of a writer while something is done, ms."""
     started, ending = multiprocessing.Event(), multiprocessing.Event()
     result = bench.folder / "longest"
     database = state / "memory" / "main.sqlite"
     writer = multiprocessing.Process(target=commit_forever, args=(database, started, ending, result))
     writer.start()
     started.wait(30)
+    try:
+        work()
+    finally:
+        ending.set()
+        writer.join()
+    return float(result.read_text())
+
+
+def pauses(bench: Bench, ours: Ours, state: Path, others: dict[str, dict[str, str]]) -> None:
+    """Longest commit of a writer, and longest delay of an asyncio loop, during a full snapshot."""
 
     async def watch() -> float:
         process = multiprocessing.Process(target=ours.create, args=("full",))
@@ -414,10 +451,16 @@ def pauses(bench: Bench, ours: Ours, state: Path) -> None:
             raise SystemExit("the snapshot beside a writer failed")
         return longest * 1000
 
-    bench.figures["pause-asyncio-ms"] = asyncio.run(watch())
-    ending.set()
-    writer.join()
-    bench.figures["pause-writer-ms"] = float(result.read_text())
+    def snapshot() -> None:
+        bench.figures["pause-asyncio-ms"] = asyncio.run(watch())
+
+    os.sync()
+    bench.figures["pause-writer-ms"] = longest_commit(bench, state, snapshot)
+    os.sync()
+    tar, _, rest = others["tar|age"]["create"].replace("{n}", "pause").partition(" | ")
+    # It takes no lock at all: what a commit waits for beside it is the disk. Files that change meanwhile are its 1.
+    command = f"{{ {tar} || [ $? = 1 ]; }} | {rest}"
+    bench.figures["pause-writer-ms-of-tar|age"] = longest_commit(bench, state, lambda: shell(bench, command))
 
 
 def month(bench: Bench, days: int) -> None:
@@ -476,6 +519,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="64 MB only, one run of each, five days")
     parser.add_argument("--large", action="store_true", help="4 GB too")
     parser.add_argument("--runs", type=int, default=3, help="of each tool; the ratios' medians count")
+    parser.add_argument("--least", action="store_true", help="the least of all runs counts, not the ratios' median")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object, without the table")
     scratch = Path("/var/tmp")  # noqa: S108 - /tmp may be in memory; a directory of an unguessable name is made there
     parser.add_argument("--folder", type=Path, default=scratch, help="scratch space on a disk")
@@ -491,11 +535,11 @@ def main() -> None:
     figures: dict[str, float] = {}
     try:
         for size in (64,) if options.quick else (64, 1024, 4096) if options.large else (64, 1024):
-            bench = Bench(folder, runs)
+            bench = Bench(folder, runs, options.least)
             sizes(bench, size)
             figures.update({name if size == 1024 or options.quick else f"{name}@{size}": value
                             for name, value in bench.figures.items()})  # fmt: skip
-        bench = Bench(folder, runs)
+        bench = Bench(folder, runs, options.least)
         month(bench, 5 if options.quick else DAYS)
         figures.update(bench.figures)
     finally:

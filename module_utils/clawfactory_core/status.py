@@ -8,19 +8,21 @@ from typing import Any
 from .locks import Lock
 
 SERVICES = ("gateway", "proxy", "controller", "broker", "egress")
-_COLUMNS = ("bot", "state", "version", "approved", "gateway", "controller", "restarts", "sandboxes", "lock")
+_COLUMNS = ("bot", "state", "version", "approved", "gateway", "controller", "restarts", "sandboxes", "snapshot", "lock")
 
 
 def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Facts of one bot.
 
     :param machine: facts by ``machine.describe_machine``.
-    :returns: ``state`` is locked, absent, stopped, down, starting, unhealthy or healthy.
+    :returns: ``state`` is locked, absent, stopped, down, starting, unhealthy or healthy; ``snapshot`` is what the last
+        scheduled one came to: verified, made, running or failed, empty if there was none yet.
     """
     own = [item for item in machine["docker"]["containers"].values() if item["bot"] == bot]
     containers = {item["service"]: item for item in own if item["service"] in SERVICES}
     entry = machine["allocations"].get(bot)
     gateway = containers.get("gateway")
+    snapshot = machine["snapshots"].get(bot, {})
     return {
         "bot": bot,
         "state": _state(bot, machine, containers),
@@ -30,6 +32,9 @@ def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
         "controller_url": f"http://127.0.0.1:{entry['controller_port']}/" if entry else "",
         "restarts": gateway["restarts"] if gateway else 0,
         "lock": _lock(machine["locked"][bot]) if bot in machine["locked"] else "",
+        "snapshot": snapshot.get("state", ""),
+        "snapshot_time": snapshot.get("time", ""),
+        "snapshot_problem": snapshot.get("problem", ""),
         "sandboxes": sum(1 for item in own if item["service"] == "sandbox"),
         "containers": {
             name: {key: containers[name][key] for key in ("status", "health", "image", "started_at", "restarts")}
@@ -67,12 +72,17 @@ def unreachable(bot: str) -> dict[str, Any]:
 
 
 def table(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Lines of a table with a header."""
+    """Lines of a table with a header, and one for each bot whose last scheduled snapshot failed."""
+    problems = []
     rows = [dict(zip(_COLUMNS, _COLUMNS, strict=True))]
     for status in statuses:
         row = {column: str(status.get(column, "")) for column in _COLUMNS}
         row["approved"] = row["approved"][:12]
         row["gateway"], row["controller"] = str(status.get("gateway_url", "")), str(status.get("controller_url", ""))
+        row["snapshot"] = f"{row['snapshot']} {status.get('snapshot_time', '')[:16]}".rstrip()
         rows.append(row)
+        if status.get("snapshot_problem"):
+            problems.append(f"{row['bot']}: the last scheduled snapshot failed: {status['snapshot_problem']}")
     widths = {column: max(len(row[column]) for row in rows) for column in _COLUMNS}
-    return ["  ".join(row[column].ljust(widths[column]) for column in _COLUMNS).rstrip() for row in rows]
+    lines = ["  ".join(row[column].ljust(widths[column]) for column in _COLUMNS).rstrip() for row in rows]
+    return lines + problems

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import InvalidInput
 
 BLOCK_SIZE = 4096
 DIGEST_SIZE = 16
 KEY_SIZE = 64
-#: Two threads share what is at least as long: hashlib lets the other one run while it computes.
-_SHARED = 1 << 18
 _PLAIN = re.compile(rb"[A-Za-z0-9._/-]*")
 _SPECIAL = re.compile(rb"[^A-Za-z0-9._/-]")
 _ESCAPED = re.compile(rb"\\0([0-3][0-7]{2})")
@@ -42,15 +38,8 @@ class Digester:
         """Digests of all blocks of ``data``, joined; it starts at a multiple of :data:`BLOCK_SIZE` of its file."""
         if len(data) <= BLOCK_SIZE:
             return self.block(data) if data else b""
-        view = memoryview(data)
-        if len(view) < _SHARED:
-            return self._blocks(view)
-        half = len(view) // 2 // BLOCK_SIZE * BLOCK_SIZE
-        rest = _helper().submit(self._blocks, view[half:])
-        return self._blocks(view[:half]) + rest.result()
-
-    def _blocks(self, view: memoryview) -> bytes:
-        copy = self._keyed.copy
+        # In one thread: two would hand the interpreter to each other at every block, and take twice as long.
+        view, copy = memoryview(data), self._keyed.copy
         joined = []
         for start in range(0, len(view), BLOCK_SIZE):
             state = copy()
@@ -64,18 +53,6 @@ class Digester:
         for block in blocks:
             state.update(block)
         return state.digest()[:DIGEST_SIZE]
-
-
-_helpers: dict[int, ThreadPoolExecutor] = {}
-
-
-def _helper() -> ThreadPoolExecutor:
-    """One more thread of this process; a fork has none of those of its parent."""
-    process = os.getpid()
-    if process not in _helpers:
-        _helpers.clear()
-        _helpers[process] = ThreadPoolExecutor(1)
-    return _helpers[process]
 
 
 def escape_path(path: bytes) -> str:

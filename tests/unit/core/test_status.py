@@ -21,7 +21,7 @@ def container(service: str, status: str = "running", health: str = "healthy", bo
 def machine(*containers: dict[str, Any], **more: Any) -> dict[str, Any]:
     listed = {f"clawfactory-{item['bot']}-{item['service']}": item for item in containers}
     docker = {"available": more.pop("available", True), "containers": listed}
-    return {"docker": docker, "allocations": {"bot1": ENTRY}, "approved": {}, "locked": {}, **more}
+    return {"docker": docker, "allocations": {"bot1": ENTRY}, "approved": {}, "locked": {}, "snapshots": {}, **more}
 
 
 def services(**changes: dict[str, str]) -> list[dict[str, Any]]:
@@ -104,3 +104,16 @@ def test_lock_says_who_when_and_why():
     assert "by alice" in table([facts])[1]
     assert bot_status("bot2", machine(*services(), locked={"bot1": LOCK}))["lock"] == ""
     assert unreachable("bot3")["lock"] == "unknown"
+
+
+def test_a_scheduled_snapshot_that_failed_is_said_below_the_table():
+    run = {"state": "failed", "time": "2027-01-15T03:12:44.123456Z", "snapshot": "a", "problem": "a.age is damaged"}
+    good = {"state": "verified", "time": "2027-01-15T03:20:00.000000Z", "snapshot": "b", "problem": ""}
+    facts = machine(*services(), snapshots={"bot1": run, "bot2": good})
+    assert bot_status("bot1", facts)["snapshot_problem"] == "a.age is damaged"
+    lines = table(
+        [bot_status("bot1", facts), bot_status("bot2", facts), bot_status("bot3", facts), unreachable("bot4")]
+    )
+    assert "failed 2027-01-15T03:12  " in lines[1] + "  "
+    assert "verified 2027-01-15T03:20" in lines[2]
+    assert lines[5:] == ["bot1: the last scheduled snapshot failed: a.age is damaged"]

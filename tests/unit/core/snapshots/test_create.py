@@ -172,6 +172,25 @@ def test_what_was_written_within_the_grain_of_time_is_read_again(bench):
     assert bench.restored(full, second) == on_disk(bench.state)
 
 
+def test_modes_that_are_set_anew_as_openclaw_does_store_nothing(bench):
+    """They are read again, because a new ctime may also mean that somebody wrote and set the mtime back."""
+    connection = sqlite3.connect(bench.state / "main.sqlite", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t(x)")
+    connection.executemany("INSERT INTO t VALUES(?)", [(os.urandom(2000),) for _ in range(300)])
+    (bench.state / "large").write_bytes(os.urandom(LARGE * 2))
+    (bench.state / "small").write_text("small")
+    apply_snapshot(bench.request())
+    for path in (bench.state, *bench.state.iterdir()):
+        path.chmod(path.stat().st_mode & 0o777)
+    second = apply_snapshot(bench.request()).record
+    assert second.kind == "inc"
+    archive = bench.archive(second)
+    assert archive.manifest["databases"][0]["path"] == "main.sqlite"
+    assert (archive.paths, archive.changes) == ([], [])
+    connection.close()
+
+
 def test_a_database_is_stored_with_its_log_worked_in(bench):
     connection = sqlite3.connect(bench.state / "main.sqlite", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import signal
 
 import pytest
 from hypothesis import given, settings
@@ -41,22 +39,11 @@ def test_blocks_give_the_digest_of_the_file_however_it_is_read(size, chunk):
 
 
 @pytest.mark.parametrize("size", [(1 << 18) - 1, 1 << 18, (1 << 18) + 1, 1 << 20, (1 << 20) + 4095])
-def test_two_threads_give_the_digests_of_one(size):
+def test_blocks_are_those_of_the_single_ones(size):
     content = random.Random(size).randbytes(size)  # noqa: S311 - any bytes will do
     digester = Digester(KEY)
     blocks = [content[start : start + 4096] for start in range(0, size, 4096)]
     assert digester.blocks(content) == b"".join(map(digester.block, blocks))
-
-
-def test_a_fork_has_a_thread_of_its_own():
-    """Those of its parent are not there to wait for."""
-    digester, content = Digester(KEY), bytes(1 << 20)
-    expected = digester.blocks(content)
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)
-        os._exit(0 if digester.blocks(content) == expected else 1)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_another_key_gives_other_digests():

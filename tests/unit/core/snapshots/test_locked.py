@@ -14,6 +14,7 @@ from clawfactory_core.adapters.age import make_key_pair
 from clawfactory_core.errors import Conflict
 from clawfactory_core.snapshots import verify
 from clawfactory_core.snapshots.keys import check_new_key_file, rotate_key
+from clawfactory_core.snapshots.schedule import read_run
 from clawfactory_core.snapshots.verify import VerifyReport
 
 SCRIPT = Path(__file__).parents[4] / "roles" / "snapshots" / "files" / "clawfactory-snapshot"
@@ -66,15 +67,15 @@ def test_a_key_that_is_there_is_refused_before_one_is_made(tmp_path, name):
 
 def test_the_schedule_prunes_before_it_verifies(root, script, monkeypatch):
     """One that does not pass would otherwise fill the disk: nothing is pruned from then on."""
-    assert script.run(root, "bot1", "no") == 0
+    assert script.noted(root, "bot1", "no") == 0
     monkeypatch.setattr(verify, "verify_snapshot", lambda *_, **__: VerifyReport(broken="does not pass"))
-    assert script.run(root, "bot1", "digest") == 1
+    assert script.noted(root, "bot1", "digest") == 1
     assert len(archives(root)) == 1
 
 
 @pytest.mark.parametrize("when", ["created", "pruned"])
 def test_a_bot_that_is_locked_meanwhile(root, script, monkeypatch, when):
-    assert script.run(root, "bot1", "no") == 0
+    assert script.noted(root, "bot1", "no") == 0
     module = importlib.import_module(f"clawfactory_core.snapshots.{'create' if when == 'created' else 'chains'}")
     name = "apply_snapshot" if when == "created" else "apply_prune"
     real = getattr(module, name)
@@ -86,6 +87,7 @@ def test_a_bot_that_is_locked_meanwhile(root, script, monkeypatch, when):
 
     monkeypatch.setattr(module, name, locking)
     monkeypatch.setattr(verify, "verify_snapshot", lambda *_, **__: pytest.fail("verified although locked"))
-    with pytest.raises(Conflict, match="playbooks/unlock"):
-        script.run(root, "bot1", "digest")
+    assert script.noted(root, "bot1", "digest") == 1
+    run = read_run(root, "bot1")
+    assert run is not None and run.state == "failed" and "playbooks/unlock" in run.problem
     assert len(archives(root)) == (2 if when == "created" else 1)
