@@ -12,7 +12,7 @@ from .. import audit
 from .protocol import Refusal
 
 #: Of one bot in an hour, and as many outcomes: whoever takes a controller over must not drive older lines out of the log.
-MOST = 120
+MOST = 60
 _HOUR = 3600.0
 
 
