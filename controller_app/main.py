@@ -42,6 +42,7 @@ from .routers import (
     status,
     webhook,
 )
+from .schemas.webhook import PullRequestEvent
 from .services.archives import ArchiveStore
 from .services.audit import Refusals
 from .services.background import running
@@ -145,7 +146,7 @@ def create_app(
     for module in modules:
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
-    describe(app, schemes=("bearer", "session"))
+    describe(app, schemes=("bearer", "session"), bodies=(PullRequestEvent,))
     return app
 
 
