@@ -80,7 +80,9 @@ def _complete(document: dict[str, Any], schemes: list[str], models: list[type[Ba
             refused = {str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in _REFUSALS}
             operation["responses"] = {**operation["responses"], **refused}
             operation.setdefault("security", [] if path in _PUBLIC else [{name: []} for name in schemes])
-    asked = {name for path in document["paths"].values() for one in path.values() for way in one["security"] for name in way}
+    asked = {
+        name for path in document["paths"].values() for one in path.values() for way in one["security"] for name in way
+    }
     components["securitySchemes"] = {name: scheme for name, scheme in _SCHEMES.items() if name in asked}
     return document
 

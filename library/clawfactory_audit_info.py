@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: clawfactory_audit_info
 short_description: Say whether the logs about a bot are whole
 description:
-  - Reads the log of decisions, and that of what the broker refused, and checks that every line names the one before it and
-    that the line written last is there. Changes nothing.
+  - Reads the log of decisions, and that of what the broker refused, and checks that every line names the one before it
+    and that the line written last is there. Changes nothing.
 options:
   root:
     description: Directory of ClawFactory on the machine.

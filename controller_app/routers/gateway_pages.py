@@ -1,4 +1,4 @@
-"""Pages about the gateway: devices and pairing, logs, security audit, restart. What they show and do, the API has too."""
+"""Pages about the gateway: devices and pairing, logs, security audit, restart. The API has all of it, too."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _by_channel(pairing: PairingRequests) -> list[dict[str, Any]]:
 
 
 async def _log_events(request: Request, part: LogPart, tail: int) -> AsyncIterator[str]:
-    """``start`` empties the page's list, also of a browser that connects again; ``lines`` adds to it; ``end`` is last."""
+    """``start`` empties the page's list, also when a browser connects again; ``lines`` adds to it; ``end`` is last."""
     services = get_services(request)
     root = request.scope.get("root_path", "")
 

@@ -1,5 +1,6 @@
-"""Has the machine write down what the operator decides and the gateway keeps: first that it is asked for, then what came
-of it. What cannot be written down is not done.
+"""Has the machine write down what the operator decides and the gateway keeps.
+
+First that it is asked for, then what came of it. What cannot be written down is not done.
 """
 
 from __future__ import annotations

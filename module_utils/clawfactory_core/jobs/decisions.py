@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import audit
 from .protocol import Refusal
 
-#: Of one bot in an hour, and as many outcomes: whoever takes a controller over must not drive older lines out of the log.
+#: Of one bot in an hour, and as many outcomes: whoever takes a controller over must not drive older lines out.
 MOST = 60
 _HOUR = 3600.0
 
@@ -43,7 +43,9 @@ class DecisionLog:
                 written.popleft()
             if len(written) >= MOST:
                 minutes = max(1, round((written[0] + _HOUR - now) / 60))
-                text = f"{MOST} decisions about {self._bot} were written down within an hour; decide in {minutes} minutes"
+                text = (
+                    f"{MOST} decisions about {self._bot} were written down within an hour; decide in {minutes} minutes"
+                )
                 raise Refusal(429, "Too many", text)
             said = {name: value for name, value in fields.items() if name != "decision"}
             audit.append(self._path, fields["decision"], self._bot, said, max_bytes=audit.DECISION_BYTES)

@@ -127,9 +127,9 @@ whole chain.
 What was ``refused`` is put into the bot's log of decisions, ``<root>/audit/<bot>.jsonl``; ``written`` is false where
 the last hour has a line with that ``code``, and the next one then counts it in ``left_out``. It starts no job.
 
-What is ``decided`` goes there too, as a line whose event is ``decision``: before it is done with outcome ``asked``, and then
-with what came of it. So nothing is decided that is not written down; a controller whose ``asked`` is refused does not
-go on. An hour has at most :data:`.decisions.MOST` of each, so that nobody drives older lines out of the log.
+What is ``decided`` goes there too, as a line whose event is ``decision``: before it is done with outcome ``asked``, and
+then with what came of it. So nothing is decided that is not written down; a controller whose ``asked`` is refused does
+not go on. An hour has at most :data:`.decisions.MOST` of each, so that nobody drives older lines out of the log.
 
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
 second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line

@@ -1,4 +1,4 @@
-"""The logs about a bot, looked over by the playbook and by the command line: whole, edited, cut and in another order."""
+"""The logs about a bot, looked over by playbook and command line: whole, edited, cut and in another order."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import copy
 import pytest
 
 from clawfactory_core.jobs.protocol import Refusal
-
 from tests.support.gateway_server import FRAMES, compact
 
 pytestmark = pytest.mark.anyio

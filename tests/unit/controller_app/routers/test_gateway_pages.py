@@ -132,7 +132,9 @@ async def test_somebody_in_a_chat_is_let_in(talking, rpc, jobs):
     response = await talking.post("/pages/devices/pairing", data=form, headers=ORIGIN)
     assert response.status_code == 200 and "may talk to bot1 in telegram now" in response.text
     approved = [one["params"] for one in rpc.requests if one["method"] == "channels.pairing.approve"]
-    assert approved == [{"channel": "telegram", "accountId": "default", "requestId": "b3b4ab1b1f0d4c7f", "notify": True}]
+    assert approved == [
+        {"channel": "telegram", "accountId": "default", "requestId": "b3b4ab1b1f0d4c7f", "notify": True}
+    ]
 
 
 async def test_devices_while_the_gateway_is_down(operator):
@@ -204,7 +206,10 @@ async def test_security_audit_runs_on_and_its_findings_are_text(app, operator, b
 
 
 async def test_a_failed_audit_is_said_and_the_last_report_stays(app, operator, broker):
-    for said in (b'{"ts": 1795893640140, "findings": [{"checkId": "a.b", "severity": "warn", "title": "No limit"}]}', b"x"):
+    for said in (
+        b'{"ts": 1795893640140, "findings": [{"checkId": "a.b", "severity": "warn", "title": "No limit"}]}',
+        b"x",
+    ):
         broker.command(piece(said))
         await operator.post("/pages/security/run", headers=ORIGIN)
         await get_app_services(app).audit.settle()

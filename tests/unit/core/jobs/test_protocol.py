@@ -57,8 +57,16 @@ GOOD = [
     {"op": "config_check"},
     {"op": "config_check", "text": ""},
     {"op": "decided", "actor": "operator", "decision": "gateway.restart", "outcome": "asked"},
-    {"op": "decided", "actor": "operator", "decision": "pairing.approve", "outcome": "done", "request": "b3b4",
-     "channel": "telegram", "account": "my bot", "subject": "+49 170 1"},
+    {
+        "op": "decided",
+        "actor": "operator",
+        "decision": "pairing.approve",
+        "outcome": "done",
+        "request": "b3b4",
+        "channel": "telegram",
+        "account": "my bot",
+        "subject": "+49 170 1",
+    },
 ]
 
 BAD = [
