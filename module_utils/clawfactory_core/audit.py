@@ -216,8 +216,16 @@ def _verify(files: list[Path], head: str | None) -> Verification:
 
 
 def _read(file: Path) -> list[tuple[bytes, bool]]:
-    """Every line without its end, and whether it had one."""
-    whole, newline, rest = file.read_bytes().rpartition(b"\n")
+    """Every line without its end, and whether it had one.
+
+    :raises Conflict: it is not a regular file.
+    """
+    # Whoever reads it may be root, and whoever wrote it not.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Conflict(f"{file} is not a regular file; move it away")
+        whole, newline, rest = stream.read().rpartition(b"\n")
     lines = [(line, True) for line in whole.split(b"\n")] if newline else []
     return [*lines, (rest, False)] if rest else lines
 

@@ -298,6 +298,14 @@ def test_a_head_older_than_the_last_line_is_what_a_crash_leaves(log):
     assert audit.verify(log) == audit.Verification(2, ())
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_a_rotated_file_that_is_none_is_neither_followed_nor_waited_for(log, make):
+    add(log)
+    make(audit.rotated(log))
+    with pytest.raises((Conflict, OSError)):
+        audit.verify(log)
+
+
 def test_a_head_that_is_a_link_is_not_followed(log, tmp_path):
     target = tmp_path / "target"
     target.write_text("precious\n")
