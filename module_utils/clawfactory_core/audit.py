@@ -1,8 +1,8 @@
 """The audit log: one JSON line per event, each with the hash of the line before it.
 
 The chain shows a line that was changed, taken out or put in between. That lines are missing at the end shows by
-``<path>.head``, which has the hash of the line written last. Neither stops somebody who may write both files from making
-all of it anew; their directory is for that.
+``<path>.head``, which has the hash of the line written last. Neither stops somebody who may write both files from
+making all of it anew; their directory is for that.
 """
 
 from __future__ import annotations
