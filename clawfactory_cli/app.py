@@ -207,6 +207,25 @@ def _print_status_json(limit: str | None, options: AnsibleOptions) -> NoReturn:
     raise typer.Exit(code)
 
 
+_audit = typer.Typer(name="audit", help="The hash-chained logs about bots.", no_args_is_help=True)
+app.add_typer(_audit)
+
+
+@_audit.command("verify")
+def verify_audit(
+    bots: p.Bots = None,
+    inventory: p.Inventory = None,
+    extra_vars: p.ExtraVars = None,
+    verbose: p.Verbose = 0,
+    ask_become_pass: p.AskBecomePass = None,
+    vault_password_file: p.VaultPasswordFile = None,
+    ask_vault_pass: p.AskVaultPass = False,
+) -> None:
+    """Find lines that were changed, cut or moved, and name them; without a name, in the logs of all bots."""
+    options = p.options(inventory, extra_vars, verbose, ask_become_pass, vault_password_file, ask_vault_pass)
+    _play("playbooks/verify-audit.yml", ",".join(bots) if bots else None, options)
+
+
 @app.command()
 def remove(
     bots: p.Bots = None,

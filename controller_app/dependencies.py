@@ -23,6 +23,7 @@ from .services.log_stream import LogStreams
 from .services.machine import MachineService
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
+from .services.restart import RestartService
 from .services.security_audit import SecurityAuditService
 from .services.session import SessionService, TooManyAttempts, WrongToken
 from .services.status import StatusService
@@ -48,6 +49,7 @@ class Services:
     link: GatewayLink
     devices: DeviceService
     broker: Broker
+    restart: RestartService
     logs: LogStreams
     audit: SecurityAuditService
     gateway_config: ConfigService
@@ -147,8 +149,13 @@ def get_device_service(request: Request) -> DeviceService:
 
 
 def get_broker(request: Request) -> Broker:
-    """Return what restarts the gateway."""
+    """Return what has the logs."""
     return get_services(request).broker
+
+
+def get_restart(request: Request) -> RestartService:
+    """Return what restarts the gateway."""
+    return get_services(request).restart
 
 
 def get_log_streams(request: Request) -> LogStreams:
@@ -176,6 +183,7 @@ WebhookServiceDep = Annotated[WebhookService, Depends(get_webhook_service)]
 DeviceServiceDep = Annotated[DeviceService, Depends(get_device_service)]
 ConfigServiceDep = Annotated[ConfigService, Depends(get_gateway_config)]
 BrokerDep = Annotated[Broker, Depends(get_broker)]
+RestartDep = Annotated[RestartService, Depends(get_restart)]
 LogStreamsDep = Annotated[LogStreams, Depends(get_log_streams)]
 SecurityAuditDep = Annotated[SecurityAuditService, Depends(get_security_audit)]
 

@@ -31,6 +31,7 @@ from .routers import (
     devices,
     gateway,
     gateway_config,
+    gateway_pages,
     health,
     jobs,
     killswitch,
@@ -41,10 +42,12 @@ from .routers import (
     status,
     webhook,
 )
+from .schemas.webhook import PullRequestEvent
 from .services.archives import ArchiveStore
 from .services.audit import Refusals
 from .services.background import running
 from .services.broker import Broker
+from .services.decisions import Decisions
 from .services.devices import DeviceService
 from .services.gateway import GatewayProbe, make_gateway_client
 from .services.gateway_config import CHECK_SECONDS, LARGEST_BODY, ConfigService
@@ -58,6 +61,7 @@ from .services.machine import MachineService
 from .services.polling import Poller
 from .services.proposals import ProposalService
 from .services.remote import RemoteMirror
+from .services.restart import RestartService
 from .services.security_audit import SecurityAuditService
 from .services.session import SessionService
 from .services.status import StatusService
@@ -135,13 +139,14 @@ def create_app(
         audit,
         devices,
         gateway,
+        gateway_pages,
         gateway_config,
         killswitch,
     )
     for module in modules:
         app.include_router(module.router, dependencies=[Depends(verify_origin)])
     app.mount("/static", RevalidatedStaticFiles(directory=_HERE / "static"), name="static")
-    describe(app, schemes=("bearer", "session"))
+    describe(app, schemes=("bearer", "session"), bodies=(PullRequestEvent,))
     return app
 
 
@@ -191,6 +196,7 @@ def _make_services(
     jobs = JobsClient(settings.jobs_socket)
     machine = MachineService(jobs)
     refusals = Refusals(jobs)
+    decisions = Decisions(jobs)
     proposals = ProposalService(
         origin=settings.origin,
         proposals=settings.proposals,
@@ -243,9 +249,10 @@ def _make_services(
         refusals=refusals,
         link=link,
         broker=broker,
+        restart=RestartService(broker, decisions, clock),
         logs=LogStreams(broker),
         audit=SecurityAuditService(broker, clock),
         gateway_config=ConfigService(jobs, JobsClient(settings.jobs_socket, timeout=CHECK_SECONDS), link),
-        devices=DeviceService(link, settings.device_dir),
+        devices=DeviceService(link, settings.device_dir, decisions),
         mirror=_make_mirror(settings, proposals, github_client),
     )

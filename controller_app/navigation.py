@@ -23,6 +23,9 @@ PAGES = (
     Page("/pages/history", "History"),
     Page("/pages/snapshots", "Snapshots"),
     Page("/pages/memory", "Memory"),
+    Page("/pages/devices", "Devices"),
+    Page("/pages/logs", "Logs"),
+    Page("/pages/security", "Security"),
     Page("/pages/audit", "Audit"),
     Page("/pages/jobs", "Jobs"),
 )

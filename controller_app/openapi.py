@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from .schemas.problem import Problem, ProblemField
 
@@ -36,41 +37,53 @@ _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "CONTROLLER_TOKEN"},
     "session": {"type": "apiKey", "in": "cookie", "name": "clawfactory-<bot>", "description": "Set by POST /login."},
     "agent": {"type": "http", "scheme": "bearer", "description": "CLAWFACTORY_AGENT_TOKEN"},
+    "login": {"type": "http", "scheme": "basic", "description": "Any user, and CLAWFACTORY_AGENT_TOKEN as password."},
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Hub-Signature-256",
+        "description": "`sha256=` and the HMAC of the body with CONTROLLER_WEBHOOK_SECRET, in hexadecimal digits.",
+    },
 }
 _PUBLIC = frozenset({"/health"})
 
 
-def describe(app: FastAPI, *, schemes: Iterable[str]) -> None:
+def describe(app: FastAPI, *, schemes: Iterable[str], bodies: Iterable[type[BaseModel]] = ()) -> None:
     """Have ``app.openapi()`` say all of it.
 
-    :param schemes: names of the ways to authenticate, of which one is enough.
+    :param schemes: names of the ways to authenticate, of which one is enough where the route names no other.
+    :param bodies: models that routes refer to in ``openapi_extra``, because they read the bytes themselves.
     """
-    wanted = list(schemes)
+    wanted, models = list(schemes), list(bodies)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _complete(get_openapi(title=app.title, version=app.version, routes=app.routes), wanted)
+            document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            app.openapi_schema = _complete(document, wanted, [*models, Problem, ProblemField])
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
 
 
-def _complete(document: dict[str, Any], schemes: list[str]) -> dict[str, Any]:
+def _complete(document: dict[str, Any], schemes: list[str], models: list[type[BaseModel]]) -> dict[str, Any]:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for model in (Problem, ProblemField):
+    for model in models:
         found = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        found.pop("$defs", None)
+        schemas.update(found.pop("$defs", {}))
         schemas[model.__name__] = found
-    components["securitySchemes"] = {name: _SCHEMES[name] for name in schemes}
     components["responses"] = {f"Problem{status}": _refusal(status) for status in _REFUSALS}
     for path, operations in document["paths"].items():
         for operation in operations.values():
             refused = {str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in _REFUSALS}
             operation["responses"] = {**operation["responses"], **refused}
-            operation["security"] = [] if path in _PUBLIC else [{name: []} for name in schemes]
+            operation.setdefault("security", [] if path in _PUBLIC else [{name: []} for name in schemes])
+    asked = {
+        name for path in document["paths"].values() for one in path.values() for way in one["security"] for name in way
+    }
+    components["securitySchemes"] = {name: scheme for name, scheme in _SCHEMES.items() if name in asked}
     return document
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.responses import Response
@@ -14,22 +14,50 @@ from ..dependencies_agent import GitServerDep, require_agent_or_login
 from ..services.git_server import GitServer, GitServiceName
 
 _LARGEST_FETCH = 1 << 20  # bytes: what a client has and wants, forty bytes a commit
+_SHA = "3f786850e387550fdab836ed7e6dc881de23001b"  # in examples
 _HEADERS = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 
-# Git's protocol describes itself.
-router = APIRouter(
-    prefix="/agent/repository.git", dependencies=[Depends(require_agent_or_login)], include_in_schema=False
+_BINARY = {"type": "string", "format": "binary"}
+_WAYS: list[dict[str, list[str]]] = [{"agent": []}, {"login": []}]
+
+router = APIRouter(prefix="/agent/repository.git", dependencies=[Depends(require_agent_or_login)])
+
+
+def _described(service: GitServiceName, example: str) -> dict[str, Any]:
+    """What OpenAPI can say about a body that is in git's own form (gitprotocol-http(5))."""
+    content = {f"application/x-{service}-request": {"schema": _BINARY, "example": example}}
+    return {"security": _WAYS, "requestBody": {"required": True, "content": content}}
+
+
+def _result(description: str, **examples: str) -> dict[int | str, dict[str, Any]]:
+    content = {f"application/x-{name}": {"schema": _BINARY, "example": text} for name, text in examples.items()}
+    return {200: {"description": description, "content": content}}
+
+
+@router.get(
+    "/info/refs",
+    response_class=Response,
+    openapi_extra={"security": _WAYS},
+    responses=_result(
+        "References in git's own form.",
+        **{
+            "git-upload-pack-advertisement": f"001e# service=git-upload-pack\n0000003d{_SHA} refs/heads/main\n0000",
+            "git-receive-pack-advertisement": f"001f# service=git-receive-pack\n0000003d{_SHA} refs/heads/main\n0000",
+        },
+    ),
 )
-
-
-@router.get("/info/refs")
 async def read_refs(git: GitServerDep, service: Annotated[GitServiceName, Query()]) -> Response:
     """Return what there is to fetch, or to push to."""
     content = await git.advertise(service)
     return Response(content, media_type=f"application/x-{service}-advertisement", headers=_HEADERS)
 
 
-@router.post("/git-upload-pack")
+@router.post(
+    "/git-upload-pack",
+    response_class=Response,
+    openapi_extra=_described("git-upload-pack", f"0032want {_SHA}\n00000009done\n"),
+    responses=_result("A pack, as git reads it.", **{"git-upload-pack-result": "0008NAK\nPACK…"}),
+)
 async def fetch(request: Request, git: GitServerDep) -> Response:
     """Send objects."""
     _require_type(request, "git-upload-pack")
@@ -37,7 +65,17 @@ async def fetch(request: Request, git: GitServerDep) -> Response:
     return _FetchResponse(git, body)
 
 
-@router.post("/git-receive-pack")
+@router.post(
+    "/git-receive-pack",
+    response_class=Response,
+    openapi_extra=_described(
+        "git-receive-pack", f"0077{'0' * 40} {_SHA} refs/heads/proposal/kinder\x00report-status\n0000PACK…"
+    ),
+    responses=_result(
+        "Git's report: what was taken, or why not.",
+        **{"git-receive-pack-result": "000eunpack ok\n0023ok refs/heads/proposal/kinder\n0000"},
+    ),
+)
 async def push(request: Request, git: GitServerDep) -> Response:
     """Take a proposal, or say in git's own words why not."""
     _require_type(request, "git-receive-pack")

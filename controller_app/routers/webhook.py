@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from ..dependencies import WebhookServiceDep
 from ..exception_handlers import problem_response
-from ..schemas.webhook import Accepted
+from ..schemas.webhook import EXAMPLE, Accepted
 from ..services.webhook import Delivery, WebhookRefused
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(tags=["webhook"])
+#: The handler reads the bytes itself, because the signature is of those: so this is what it says about them.
+_DESCRIBED: dict[str, Any] = {
+    "security": [{"signature": []}],
+    "parameters": [
+        {
+            "name": name, "in": "header", "required": True, "description": description,
+            "schema": {"type": "string", "pattern": pattern}, "example": example,
+        }
+        for name, pattern, example, description in (
+            ("X-GitHub-Event", "^(?:pull_request|ping)$", "pull_request", "Of GitHub's events the two that are taken."),
+            ("X-GitHub-Delivery", "^[A-Za-z0-9-]{1,64}$", "72d3162e-cc78-11e3-81ab-4c9367dc0958", "Counts once."),
+        )
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/PullRequestEvent"}, "example": EXAMPLE}
+        },
+    },
+}  # fmt: skip
 
 
-@router.post("/webhook/github")
+@router.post(
+    "/webhook/github",
+    openapi_extra=_DESCRIBED,
+    responses={
+        200: {"description": "A ping: there is nothing to do.", "content": {"application/json": {"example": {}}}},
+        202: {"description": "It is being promoted.", "model": Accepted},
+    },
+)
 async def receive_github_webhook(request: Request, webhook: WebhookServiceDep) -> Response:
     """Promote the merge commit of a pull request; the work goes on after the answer."""
     delivery = Delivery(

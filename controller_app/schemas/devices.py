@@ -130,6 +130,16 @@ class PairingRequest(_Seen):
     expires: Time | None = Field(default=None, validation_alias=AliasChoices("expiresAt", "expires"))
 
 
+class PairingAccount(_Seen):
+    """An account of the bot in a channel, in which whoever is not known has to ask."""
+
+    channel: Channel
+    title: Label = Field(default="", validation_alias=AliasChoices("channelLabel", "title"))
+    account: Account = Field(validation_alias=AliasChoices("accountId", "account"))
+    #: Whether the sender can be told of the approval in the chat.
+    notify: bool = Field(default=False, validation_alias=AliasChoices("notifySupported", "notify"))
+
+
 class PairingRequests(BaseModel):
     """Answer of ``GET /gateway/pairing/{channel}``."""
 
@@ -147,12 +157,14 @@ class PairingRequests(BaseModel):
                         "created": "2027-01-15T08:00:00Z",
                         "expires": "2027-01-15T09:00:00Z",
                     }
-                ]
+                ],
+                "accounts": [{"channel": "telegram", "title": "Telegram", "account": "default", "notify": True}],
             }
         },
     )
 
     requests: Annotated[list[PairingRequest], Field(max_length=_MOST)]
+    accounts: Annotated[list[PairingAccount], Field(max_length=_MOST)] = []
 
 
 class PairingApproval(BaseModel):

@@ -5,10 +5,20 @@ Form: https://docs.github.com/en/webhooks/webhook-events-and-payloads#pull_reque
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+EXAMPLE: dict[str, Any] = {
+    "action": "closed",
+    "pull_request": {
+        "merged": True,
+        "merged_by": {"login": "octocat"},
+        "merge_commit_sha": "3f786850e387550fdab836ed7e6dc881de23001b",
+        "base": {"ref": "main", "repo": {"full_name": "octocat/bot1"}},
+    },
+    "repository": {"full_name": "octocat/bot1"},
+}
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
@@ -48,13 +58,15 @@ class PullRequest(_Part):
 class PullRequestEvent(_Part):
     """The event."""
 
-    action: Name
-    pull_request: PullRequest
-    repository: Repository
+    action: Annotated[Name, Field(examples=[EXAMPLE["action"]])]
+    pull_request: Annotated[PullRequest, Field(examples=[EXAMPLE["pull_request"]])]
+    repository: Annotated[Repository, Field(examples=[EXAMPLE["repository"]])]
 
 
 class Accepted(BaseModel):
     """Answer of ``POST /webhook/github``."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"job": "0193a7c2e4b55f0a1b2c3d4e"}})
 
     #: Id of the job that promotes.
     job: str

@@ -1,7 +1,7 @@
-"""What the controller refused, in full in its log and as a code in the machine's; and what it told the gateway.
+"""What the controller refused, in full in its log and as a code in the machine's.
 
 The engine keeps the log, one JSON line each; the bot reaches neither. What is done is in the machine's own audit log:
-the machine does it, and writes it down.
+see :mod:`.decisions` for what the machine does not do itself.
 """
 
 from __future__ import annotations
@@ -69,15 +69,6 @@ class Refusals:
                 _logger.error("the machine was not told of %d refusals: %s", count, refusal)
                 return False
         return True
-
-
-def record_decision(event: str, fields: Mapping[str, object] | None = None) -> None:
-    """Write one line about what the operator decided and the gateway keeps.
-
-    :param event: what was done, for example ``device.approved``.
-    :param fields: about what.
-    """
-    _write(logging.INFO, event, {"actor": "operator", **_shown(fields)})
 
 
 def _shown(fields: Mapping[str, object] | None) -> dict[str, str]:

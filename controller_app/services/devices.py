@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from clawfactory_core.jobs.protocol import Refusal
 
 from ..schemas.devices import Decided, Devices, PairingApproval, PairingRequests
+from .decisions import Decisions
 from .device import read_device
 from .gateway_link import GatewayLink, GatewayMisbehaves, GatewayRefused
 
@@ -23,10 +24,12 @@ class DeviceService:
 
     :param link: to the gateway.
     :param device_dir: the controller's own identity, to know it in the list.
+    :param decisions: writes down what is decided.
     """
 
-    def __init__(self, link: GatewayLink, device_dir: Path) -> None:
+    def __init__(self, link: GatewayLink, device_dir: Path, decisions: Decisions) -> None:
         self._link = link
+        self._decisions = decisions
         self._device_dir = device_dir
 
     async def read_all(self) -> Devices:
@@ -43,33 +46,53 @@ class DeviceService:
     async def decide(self, request: str, *, approve: bool) -> Decided:
         """Let a device in, or not.
 
-        :raises Refusal: 404, there is no such request.
+        :raises Refusal: 404, there is no such request; or it cannot be written down.
         """
-        method = "device.pair.approve" if approve else "device.pair.reject"
-        await self._tell(method, {"requestId": request}, f"no device asks with the request {request}")
+        missing = f"no device asks with the request {request}"
+        asking = next((device for device in (await self.read_all()).pending if device.request == request), None)
+        if asking is None:
+            raise Refusal(404, "Not found", missing)
+        verb = "approve" if approve else "reject"
+        subject = " ".join((asking.device, asking.role, *asking.scopes))
+        async with self._decisions.written(f"device.{verb}", request=request, subject=subject):
+            await self._tell(f"device.pair.{verb}", {"requestId": request}, missing)
         return Decided(request=request, decision="approved" if approve else "rejected")
 
-    async def read_pairing(self, channel: str) -> PairingRequests:
-        """Who asks to talk to the bot in a channel.
+    async def read_pairing(self, channel: str | None = None) -> PairingRequests:
+        """Who asks to talk to the bot in a channel, or in any.
 
         :raises Refusal: 404, the bot has no such channel.
         """
+        if channel is None:
+            return parse_answer(PairingRequests, await self._link.call("channels.pairing.list"))
         missing = f"the bot has no channel {channel} in which people ask to be let in"
         return parse_answer(PairingRequests, await self._tell("channels.pairing.list", {"channel": channel}, missing))
 
     async def approve_pairing(self, wanted: PairingApproval) -> Decided:
         """Let somebody talk to the bot. They become no owner of it: what they may is up to the configuration.
 
-        :raises Refusal: 404, nobody asks with that request there.
+        :raises Refusal: 404, nobody asks with that request there; or it cannot be written down.
         """
+        missing = f"nobody asks with the request {wanted.request} in {wanted.channel}"
+        asking = next(
+            (
+                one
+                for one in (await self.read_pairing(wanted.channel)).requests
+                if (one.request, one.account) == (wanted.request, wanted.account)
+            ),
+            None,
+        )
+        if asking is None:
+            raise Refusal(404, "Not found", missing)
         params = {
             "channel": wanted.channel,
             "accountId": wanted.account,
             "requestId": wanted.request,
             "notify": wanted.notify,
         }
-        missing = f"nobody asks with the request {wanted.request} in {wanted.channel}"
-        await self._tell("channels.pairing.approve", params, missing)
+        what = {"request": wanted.request, "channel": wanted.channel, "account": wanted.account}
+        async with self._decisions.written("pairing.approve", **what, subject=asking.sender):
+            await self._tell("channels.pairing.approve", params, missing)
         return Decided(request=wanted.request, decision="approved")
 
     async def _tell(self, method: str, params: dict[str, Any], missing: str) -> Any:

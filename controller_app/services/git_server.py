@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from clawfactory_core.errors import CoreError
+from clawfactory_core.errors import CoreError, InvalidInput
 from clawfactory_core.promotion.names import PREFIX
 from clawfactory_core.promotion.repository import MAIN
 
@@ -42,6 +42,8 @@ _ERRORS = (
 )
 #: In its report, as pkt-lines: a pack that it does not take, or a ref that it does not move.
 _REFUSED_BY_GIT = re.compile(rb"[0-9a-f]{4}(unpack (?!ok\n)|ng refs/)")
+#: What git says of a request that it cannot read.
+_NOT_A_FETCH = re.compile("protocol error|hung up unexpectedly|bad line length|unexpected flush")
 _VISIBLE = PREFIX.removesuffix("/")
 
 _logger = logging.getLogger(__name__)
@@ -125,6 +127,7 @@ class GitServer:
 
         :param write: takes the answer piece by piece.
         :raises Busy: too many requests at once.
+        :raises InvalidInput: it is not a fetch.
         :raises GitFailed: git fails.
         """
         arguments = ("upload-pack", "--stateless-rpc", "--strict", ".")
@@ -146,6 +149,8 @@ class GitServer:
                         await write(chunk)
                 if await process.wait():
                     problem = GitFailed("upload-pack", printable(errors.result()))
+                    if not started and _NOT_A_FETCH.search(problem.detail):
+                        raise InvalidInput("The body is not a fetch as git sends it.")
                     if not started:
                         raise problem
                     _logger.warning("%s", problem)  # git has told the client, within its answer

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from clawfactory_core.jobs.protocol import Refusal
 
@@ -14,7 +16,9 @@ from .broker import Broker, Part
 MOST_FOLLOWERS = 8
 #: After this long without a line something is sent, so that both sides notice when the other is gone.
 HEARTBEAT_SECONDS = 15.0
+HEARTBEAT = ": still here\n\n"
 _AHEAD = 256
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z", re.ASCII)
 
 
 class LogStreams:
@@ -34,6 +38,19 @@ class LogStreams:
 
     async def follow(self, part: Part, tail: int) -> AsyncGenerator[str]:
         """Events: ``line`` with one line each; at last ``end``, or ``problem`` with a problem document."""
+        async with aclosing(self.read(part, tail)) as batches:
+            async for batch in batches:
+                if isinstance(batch, Refusal):
+                    yield event("problem", json.dumps(batch.to_dict()))
+                    return
+                for line in batch:
+                    yield event("line", json.dumps({"text": line}))
+                if not batch:
+                    yield HEARTBEAT
+        yield event("end", "{}")
+
+    async def read(self, part: Part, tail: int) -> AsyncGenerator[list[str] | Refusal]:
+        """Lines as they come, those that wait together; none of them after a while without. A refusal is the last."""
         self.check_room()
         self._followers += 1
         # A listener that does not read holds the log up, and fills no memory.
@@ -43,17 +60,19 @@ class LogStreams:
             while True:
                 try:
                     async with asyncio.timeout(HEARTBEAT_SECONDS):
-                        line = await lines.get()
+                        found = [await lines.get()]
                 except TimeoutError:
-                    yield ": still here\n\n"
+                    yield []
                     continue
-                if line is None:
-                    yield _event("end", {})
+                while not lines.empty():
+                    found.append(lines.get_nowait())
+                batch = [line for line in found if isinstance(line, str)]
+                if batch:
+                    yield batch
+                if isinstance(found[-1], Refusal):
+                    yield found[-1]
+                if not isinstance(found[-1], str):
                     return
-                if isinstance(line, Refusal):
-                    yield _event("problem", line.to_dict())
-                    return
-                yield _event("line", {"text": line})
         finally:
             self._followers -= 1
             pump.cancel()
@@ -69,5 +88,13 @@ class LogStreams:
             await lines.put(None)
 
 
-def _event(name: str, document: dict[str, object]) -> str:
-    return f"event: {name}\ndata: {json.dumps(document)}\n\n"
+def event(name: str, data: str) -> str:
+    """A server-sent event."""
+    return f"event: {name}\n" + "".join(f"data: {line}\n" for line in data.splitlines() or [""]) + "\n"
+
+
+def split_time(line: str) -> tuple[str, str]:
+    """The time in front of a line, to the second, and the rest; no time where the line has none."""
+    time, blank, text = line.partition(" ")
+    match = _TIME.fullmatch(time)
+    return (f"{match[1]} {match[2]}", text) if blank and match else ("", line)

@@ -16,6 +16,7 @@ from .gateway_link import GatewayMisbehaves
 
 _COMMAND = ("openclaw", "security", "audit", "--json")
 _SECONDS = 120.0
+_USUAL_SECONDS = 30.0
 
 
 class SecurityAuditService:
@@ -31,6 +32,7 @@ class SecurityAuditService:
         self._task: asyncio.Task[None] | None = None
         self._started = 0.0
         self._report: AuditReport | None = None
+        self._took = _USUAL_SECONDS
         self._problem: str | None = None
 
     def read(self, max_age: int) -> SecurityAudit:
@@ -38,11 +40,29 @@ class SecurityAuditService:
 
         :param max_age: seconds; a failure counts as a report.
         """
-        running = self._task is not None and not self._task.done()
-        if not running and (self._task is None or self._clock() - self._started > max_age):
+        if self._task is None or self._clock() - self._started > max_age:
+            self.begin()
+        found = self.last()
+        if found is None:
+            raise RuntimeError("none was begun")
+        return found
+
+    def begin(self) -> None:
+        """Begin another one, unless one is being made."""
+        if self._task is None or self._task.done():
             self._started = self._clock()
             self._task = asyncio.create_task(self._run(), name="security audit")
-            running = True
+
+    @property
+    def progress(self) -> tuple[float, float]:
+        """Seconds since the last one was begun, and that it takes as a rule: those of the one before."""
+        return max(0.0, self._clock() - self._started), self._took
+
+    def last(self) -> SecurityAudit | None:
+        """The one that is being made or was made last, ``None`` if none was since the controller was started."""
+        if self._task is None:
+            return None
+        running = not self._task.done()
         return SecurityAudit(
             state="running" if running else "failed" if self._problem else "done",
             started=datetime.fromtimestamp(self._started, tz=UTC).replace(microsecond=0),
@@ -59,6 +79,7 @@ class SecurityAuditService:
         try:
             done = await self._broker.run(_COMMAND, seconds=_SECONDS)
             self._report, self._problem = parse_answer(AuditReport, _parse(done.text)), None
+            self._took = max(1.0, self._clock() - self._started)
         except Refusal as refusal:
             self._problem = str(refusal)
 

@@ -1,7 +1,8 @@
 """The audit log: one JSON line per event, each with the hash of the line before it.
 
-The chain shows a line that was changed, taken out or put in between. It does not stop somebody who may write the file
-from making the whole chain anew; its directory is for that.
+The chain shows a line that was changed, taken out or put in between. That lines are missing at the end shows by
+``<path>.head``, which has the hash of the line written last. Neither stops somebody who may write both files from
+making all of it anew; their directory is for that.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def append(path: Path, event: str, bot: str, fields: Mapping[str, Any], *, max_b
                 sync_directory(path.parent)
                 continue
             _write(descriptor, line)
+            _write_head(path, line)
             if not size:
                 sync_directory(path.parent)
             return
@@ -80,22 +82,26 @@ def append(path: Path, event: str, bot: str, fields: Mapping[str, Any], *, max_b
 def verify(path: Path) -> Verification:
     """Read the rotated file and the present one and check every link. A log that does not exist yet is whole.
 
+    A log without the hash of its last line is one from before there was that: its end is taken as it is.
+
     :raises Conflict: something that is not a regular file is at ``path``.
     :raises OSError: a file cannot be read.
     """
-    if not path.exists():
-        if not rotated(path).exists():
-            return Verification(0, ())
-        return _verify([rotated(path)])
-    while True:
+    while os.path.lexists(path):
         with _locked(path, write=False) as descriptor:
             if descriptor is not None:
-                return _verify([file for file in (rotated(path), path) if file.exists()])
+                return _verify([file for file in (rotated(path), path) if file.exists()], _read_head(path))
+    return _verify([rotated(path)] if rotated(path).exists() else [], _read_head(path))
 
 
 def rotated(path: Path) -> Path:
     """Where the lines before those in ``path`` are."""
     return path.with_name(f"{path.name}.1")
+
+
+def head_of(path: Path) -> Path:
+    """Where the hash of the last line in ``path`` is."""
+    return path.with_name(f"{path.name}.head")
 
 
 @contextlib.contextmanager
@@ -159,31 +165,67 @@ def _write(descriptor: int, data: bytes) -> None:
     os.fsync(descriptor)
 
 
+def _write_head(path: Path, line: bytes) -> None:
+    """Keep the hash of a line that is on the disk. In place and not synced: after a crash an older one is true, too."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(head_of(path), flags, _MODE)
+    try:
+        os.pwrite(descriptor, _hash(line[:-1]).encode() + b"\n", 0)
+    finally:
+        os.close(descriptor)
+
+
+def _read_head(path: Path) -> str | None:
+    """Hash of the line written last; ``None`` where none was kept, or a crash came before it was on the disk."""
+    try:
+        descriptor = os.open(head_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.read(descriptor, 256).strip(b"\n\0").decode("ascii", "backslashreplace") or None
+    finally:
+        os.close(descriptor)
+
+
 def _hash(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
 
-def _verify(files: list[Path]) -> Verification:
+def _verify(files: list[Path], head: str | None) -> Verification:
     problems: list[str] = []
     count = 0
+    found = head is None
+    where = "the whole log"
     previous: str | None = None  # of the first line: what was before a rotated file is gone
-    if not files[0].name.endswith(".1"):
+    if files and not files[0].name.endswith(".1"):
         previous = NO_PREVIOUS
     for file in files:
         entries = _read(file)
         for number, (line, whole) in enumerate(entries, start=1):
             count += 1
+            where = f"{file}, line {number}"
             following = entries[number][0] if number < len(entries) else b""
             problem = _check(line, whole, previous, following)
             if problem:
-                problems.append(f"{file}, line {number}: {problem}")
+                problems.append(f"{where}: {problem}")
             previous = _hash(line)
+            found = found or previous == head
+    if not found and not (problems and problems[-1].startswith(f"{where}: ")):
+        problems.append(f"{where}: the line that was written last is not there: it was changed, or cut off")
     return Verification(count, tuple(problems))
 
 
 def _read(file: Path) -> list[tuple[bytes, bool]]:
-    """Every line without its end, and whether it had one."""
-    whole, newline, rest = file.read_bytes().rpartition(b"\n")
+    """Every line without its end, and whether it had one.
+
+    :raises Conflict: it is not a regular file.
+    """
+    # Whoever reads it may be root, and whoever wrote it not.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Conflict(f"{file} is not a regular file; move it away")
+        whole, newline, rest = stream.read().rpartition(b"\n")
     lines = [(line, True) for line in whole.split(b"\n")] if newline else []
     return [*lines, (rest, False)] if rest else lines
 

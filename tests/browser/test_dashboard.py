@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from controller_app.navigation import PAGES
 from tests.support.controller_stack import HOSTILE, NEWEST, propose
 
 
@@ -149,7 +150,8 @@ def test_what_a_bot_writes_is_text_everywhere(make_page, stack):
     stack.jobs.add_job("deny", actor=HOSTILE, state="failed", error={"status": 500, "title": "x", "detail": HOSTILE})
     page = make_page()
     for path in ("/", "/pages/proposals", "/pages/proposals/hostile", "/pages/history", "/pages/snapshots",
-                 "/pages/audit", "/pages/jobs", f"/pages/jobs/{job['id']}"):  # fmt: skip
+                 "/pages/devices", "/pages/logs", "/pages/logs?follow=false", "/pages/audit", "/pages/jobs",
+                 f"/pages/jobs/{job['id']}"):  # fmt: skip
         page.goto(path)
         expect(page.locator("main")).to_contain_text("alert(1)")
         assert page.locator("main script, main img, main b").count() == 0, path
@@ -177,8 +179,8 @@ def test_every_page_can_be_reached_and_left_by_keyboard(make_page):
     expect(page.locator("main")).to_be_focused()
     reached = []
     page.goto("/")
-    for _ in range(12):
+    for _ in range(len(PAGES) + 8):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim()"))
-    for name in ("Overview", "Proposals", "History", "Snapshots", "Memory", "Audit", "Jobs"):
-        assert name in reached
+    for page_of_all in PAGES:
+        assert page_of_all.title in reached

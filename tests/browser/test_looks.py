@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
-from tests.support.controller_stack import HOSTILE, propose
+from tests.support.controller_stack import HOSTILE, fill_gateway, propose
 
 #: Those in docs/ are made anew with CLAWFACTORY_PICTURES=1; otherwise a run of the tests would change the repository.
 _DOCS = Path(__file__).parents[2] / "docs" / "screenshots"
@@ -19,6 +20,10 @@ PAGES = {
     "history": "/pages/history",
     "snapshots": "/pages/snapshots",
     "memory": "/pages/memory",
+    "devices": "/pages/devices",
+    "logs": "/pages/logs?follow=false",
+    "security": "/pages/security",
+    "restart": "/pages/restart",
     "audit": "/pages/audit",
     "jobs": "/pages/jobs",
     "lock": "/pages/lock",
@@ -39,6 +44,7 @@ def peaceful(stack):
     propose(stack.repositories, "clearer", "Say more clearly what I know", files)
     for name in ("egress_info", "promotion_info", "audit", "snapshots"):
         jobs.answers[name] = _without_attacks(jobs.answers[name])
+    fill_gateway(stack, attack="")
     jobs.add_job("snapshot", actor="operator", state="done", result={})
     jobs.add_job("promotion", actor="octocat", source="webhook", state="running")
     return stack
@@ -70,6 +76,9 @@ def picture(page, name, directory: Path) -> None:
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 1100), ("light", 390), ("dark", 390)])
 def test_pages_fit_and_are_accessible(make_page, peaceful, tmp_path, scheme, width):
     page = make_page(scheme=scheme, width=width)
+    page.goto(PAGES["security"])
+    page.get_by_role("button", name="Look now").click()
+    expect(page.get_by_role("heading", name="The last look is done")).to_be_visible()
     problems = []
     for name, path in PAGES.items():
         page.goto(path)

@@ -14,13 +14,15 @@ class BrokerSocket:
     """A unix socket that speaks HTTP.
 
     ``answers`` maps ``METHOD /path`` (without the version and the query) to raw bytes, or to ``None``, which never
-    answers; ``requests`` has every request as ``(method and path, query, body)``.
+    answers; ``requests`` has every request as ``(method and path, query, body)``; what is in ``held`` is answered when
+    it is taken out again.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: dict[str, bytes | None] = {}
         self.requests: list[tuple[str, str, Any]] = []
+        self.held: set[str] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -63,6 +65,8 @@ class BrokerSocket:
                 path, _, query = target.removeprefix("/v1.41").partition("?")
                 self.requests.append((f"{method} {path}", query, json.loads(body) if body else None))
                 answer = self.answers.get(f"{method} {path}", reply(403, {"message": "refused by the broker: no"}))
+                while f"{method} {path}" in self.held:
+                    await asyncio.sleep(0.01)
                 if answer is None:
                     await reader.read()  # until the other side leaves
                     return

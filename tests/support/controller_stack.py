@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
 import socket
 import threading
@@ -25,9 +26,9 @@ from controller_app.config import Secrets, Settings
 from controller_app.dependencies import get_app_services
 from controller_app.main import create_app
 from controller_app.services.device import read_device
-from tests.support.broker_socket import BrokerSocket
+from tests.support.broker_socket import BrokerSocket, piece
 from tests.support.controller import SECRETS, FakeGateway
-from tests.support.gateway_server import GatewayServer, device_directory
+from tests.support.gateway_server import FRAMES, GatewayServer, device_directory
 from tests.support.git_repositories import Repositories, commit, git, make_repositories
 from tests.support.jobs_server import PROMOTION, Answer, JobsServer
 
@@ -146,8 +147,45 @@ def _fill(stack: ControllerStack) -> None:
     jobs.answers["config_info"] = {
         "config": {"text": "{\n  // Yours.\n}\n", "digest": "5d" * 32, "managed": "{}", "known_good": None}
     }
+    fill_gateway(stack)
     jobs.answers["config_check"] = {"check": {"problems": []}}
     jobs.answers["follow"] = lambda fields: _follow(jobs, fields)
+
+
+def fill_gateway(stack: ControllerStack, attack: str = HOSTILE) -> None:
+    """Devices, people in a chat, a log and an audit, each with an attack among what is harmless; with none if empty."""
+    answers, broker = stack.rpc.answers, stack.broker
+    found = copy.deepcopy(FRAMES["device.pair.list"])
+    (asking,) = found["payload"]["pending"]
+    asking.update(displayName="Firefox on Linux", clientId="openclaw-control-ui", scopes=["operator.admin"])
+    hostile = {**asking, "requestId": "11111111-35ef-497e-8711-b4cf9f30c4dc", "displayName": attack, "scopes": []}
+    found["payload"]["pending"] += [hostile] if attack else []
+    found["payload"]["paired"][0]["deviceId"] = next(iter(stack.rpc.paired))
+    found["payload"]["paired"][1].update(displayName="Pixel 9", platform="android", scopes=["operator.read"])
+    answers["device.pair.list"] = found
+    accounts = [
+        {"channel": channel, "channelLabel": channel.capitalize(), "accountId": "default", "notifySupported": True}
+        for channel in ("discord", "telegram")
+    ]
+    person = {
+        "requestId": "b3b4ab1b1f0d4c7f", "channel": "telegram", "accountId": "default", "senderId": "123456789",
+        "senderLabel": "telegramUserId", "createdAt": "2026-11-22T09:55:00Z", "expiresAt": "2026-11-22T10:55:00Z",
+    }  # fmt: skip
+    evil = {**person, "requestId": "c3b4ab1b1f0d4c7f", "channel": "discord", "senderId": attack}
+    payload = {"accounts": accounts, "requests": [person, evil] if attack else [person]}
+    answers["channels.pairing.list"] = {"type": "res", "ok": True, "payload": payload}
+    words = ["starting OpenClaw 2026.9.6", "ready (3 channels)", "telegram: connected", "cron: nothing is due"]
+    words += [f"telegram: {attack}\x1b[31m red"] if attack else []
+    lines = "".join(f"2026-11-22T10:00:{second:02d}.123Z [gateway] {text}\n" for second, text in enumerate(words))
+    broker.log(piece(lines.encode()))
+    findings = [
+        {"checkId": "fs.state_dir.perms", "severity": "critical", "title": "State directory is readable by others",
+         "detail": f"Others may read it. {attack}", "remediation": "chmod 700 ~/.openclaw"},
+        {"checkId": "gateway.auth_no_rate_limit", "severity": "warn", "title": "No auth rate limiting configured",
+         "detail": "gateway.bind is not loopback.", "remediation": "Set gateway.auth.rateLimit."},
+        {"checkId": "summary", "severity": "info", "title": "One channel is open", "detail": "telegram"},
+    ]  # fmt: skip
+    broker.command(piece(json.dumps({"ts": 1795893640140, "findings": findings}).encode()))
 
 
 def _follow(jobs: JobsServer, fields: dict[str, str]) -> Answer:

@@ -50,6 +50,7 @@ class JobsServer:
             "audit_verify": {"audit": {"lines": 0, "problems": []}},
             "follow": self._follow,
             "refused": {"written": True},
+            "decided": {"written": True},
         }
         #: Replaces the reader of requests, for one that this version of the protocol does not know yet.
         self.parse: Callable[[bytes], Request] = parse_request

@@ -38,6 +38,8 @@ be left out; it must not be null.
 ``audit``                ``event`` ?, ``before`` ?                                      ``{"audit": {…}}``
 ``audit_verify``                                                                        ``{"audit": {…}}``
 ``refused``              ``what``, ``code``, ``count``                                  ``{"written": true}``
+``decided``              ``actor``, ``decision``, ``outcome``; ``request`` ?,           ``{"written": true}``
+                         ``channel`` ?, ``account`` ?, ``subject`` ?
 ======================== ============================================================== =======================
 
 Fields, all of them strings:
@@ -59,6 +61,10 @@ Fields, all of them strings:
   to end before, 1 to 12 digits.
 - ``what``, ``code``: what the controller refused and why, one of :data:`REFUSALS`; ``count``: how often since it was
   last said, 1 to 999999. Nothing of what was refused is told: it is a stranger's text.
+- ``decision``: what the operator has the gateway do, one of :data:`DECISIONS`; ``outcome``: one of :data:`OUTCOMES`.
+  ``request``: the gateway's id of what is decided, ``[A-Za-z0-9][A-Za-z0-9_-]{0,127}``; ``channel``: where somebody
+  asks, ``[a-z][a-z0-9-]{0,31}``; ``account`` of the channel, and ``subject``, who is let in or turned away: 1 to 200
+  printable ASCII characters, for both.
 - ``text``: of the operator's configuration, at most 65,536 bytes in UTF-8, no control characters but tabs and ends of
   lines; ``base``: digest (SHA-256, 64 lower-case hexadecimal digits) of the text that it was made from. No answer and
   no job that is over has ``text`` among its options.
@@ -121,6 +127,10 @@ whole chain.
 What was ``refused`` is put into the bot's log of decisions, ``<root>/audit/<bot>.jsonl``; ``written`` is false where
 the last hour has a line with that ``code``, and the next one then counts it in ``left_out``. It starts no job.
 
+What is ``decided`` goes there too, as a line whose event is ``decision``: before it is done with outcome ``asked``, and
+then with what came of it. So nothing is decided that is not written down; a controller whose ``asked`` is refused does
+not go on. An hour has at most :data:`.decisions.MOST` of each, so that nobody drives older lines out of the log.
+
 ``follow`` answers with ``{"job": JOB}`` on a line at once, again whenever the job changes (at most five times a
 second), and after 15 seconds without a change as it was, so that both sides notice when the other is gone. The line
 in which ``state`` is ``done`` or ``failed`` is the last; then the service closes. A connection that closes before
@@ -132,7 +142,7 @@ answer has ``status``:
 - 400 not a request; 403 not the bot's controller; 404 no such job; 408 the request did not arrive in time;
 - 409 refused as things are (a delivery seen before, snapshots that nobody set up); 413 the line is too long;
 - 423 the bot is locked (``detail`` says how to unlock); 429 too many: of the agent's snapshots in an hour, of
-  deletions in a day, or jobs that wait;
+  deletions in a day, of decisions in an hour, or jobs that wait;
 - 500 the service failed, its log says how; 503 too many connections, or it is ending.
 """
 
@@ -178,6 +188,10 @@ REFUSALS = {
     ),
     "push": ("reference", "limit", "time", "content", "git"),
 }
+#: What an operator decides that the gateway keeps.
+DECISIONS = ("device.approve", "device.reject", "pairing.approve", "gateway.restart")
+#: ``unknown``: the gateway did not answer in time, and may have done it.
+OUTCOMES = ("asked", "done", "failed", "unknown")
 #: States in which a job is over.
 ENDED = ("done", "failed")
 
@@ -298,6 +312,12 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "base": _matches("[0-9a-f]{64}"),
     "text": _is_text,
     "before": _matches("[0-9]{1,12}"),
+    "decision": lambda value: value in DECISIONS,
+    "outcome": lambda value: value in OUTCOMES,
+    "request": _matches("[A-Za-z0-9][A-Za-z0-9_-]{0,127}"),
+    "channel": _matches("[a-z][a-z0-9-]{0,31}"),
+    "account": _matches("[ -~]{1,200}"),
+    "subject": _matches("[ -~]{1,200}"),
 }
 #: Fields of each op; those in the second tuple may be left out.
 _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -324,6 +344,7 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "audit": ((), ("event", "before")),
     "audit_verify": ((), ()),
     "refused": (("what", "code", "count"), ()),
+    "decided": (("actor", "decision", "outcome"), ("request", "channel", "account", "subject")),
     "config_info": ((), ()),
     "config_check": ((), ("text",)),
 }

@@ -16,6 +16,7 @@ from ..allocation import describe, read_allocations
 from ..errors import CoreError
 from ..names import BOT_NAME
 from .child import Children
+from .decisions import DecisionLog
 from .kinds import snapshot_entries, throw_lock
 from .listener import BACKLOG, Leaving, has_left, inode, open_listener, peer_uid, receive, send
 from .protocol import (
@@ -58,6 +59,7 @@ class _Bot:
     inode: int  # of the socket, 0 while there is none
     jobs: BotJobs
     refusals: RefusalLog
+    decisions: DecisionLog
     connections: int = 0
     followed: int = 0
 
@@ -138,7 +140,8 @@ class JobsService:
         jobs = bot.jobs if bot else BotJobs(self._root, name, self._children.run, self._running)
         listener, number = open_listener(directory, uid)
         if bot is None:
-            bot = self._bots[name] = _Bot(name, uid, directory, listener, number, jobs, RefusalLog(self._root, name))
+            refusals, decisions = RefusalLog(self._root, name), DecisionLog(self._root, name)
+            bot = self._bots[name] = _Bot(name, uid, directory, listener, number, jobs, refusals, decisions)
             jobs.start()
             _LOG.info("%s: listening", name)
         else:
@@ -253,6 +256,9 @@ class JobsService:
         if request.op == "refused":
             what, code, count = (request.fields[name] for name in ("what", "code", "count"))
             return {"written": bot.refusals.add(what, code, int(count))}
+        if request.op == "decided":
+            bot.decisions.add(request.fields)
+            return {"written": True}
         if not self._reading.acquire(timeout=REQUEST_SECONDS):
             raise Refusal(503, "Too many", "too many such questions at once; ask again in a moment")
         try:

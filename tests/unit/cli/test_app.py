@@ -142,6 +142,11 @@ def test_status_covers_all_bots_unless_named(call):
     assert call("status", "bot1")[1]["arguments"] == ["playbooks/status.yml", "-l", "bot1"]
 
 
+def test_audit_verify_covers_all_bots_unless_named(call):
+    assert call("audit", "verify")[1]["arguments"] == ["playbooks/verify-audit.yml"]
+    assert call("audit", "verify", "bot1")[1]["arguments"] == ["playbooks/verify-audit.yml", "-l", "bot1"]
+
+
 def test_status_json_prints_the_file_of_the_playbook_and_nothing_else(call, monkeypatch):
     monkeypatch.setenv("STATUS", '{"bot1": {"state": "running"}}')
     result, _ = call("status", "--json")
@@ -230,7 +235,7 @@ def test_help_lists_commands_and_exit_codes(call):
     result, _ = call("--help")
     assert result.exit_code == 0
     assert "Exit codes" in result.output
-    for command in ("up", "start", "stop", "restart", "status", "remove", "playbook", "test", "version"):
+    for command in ("up", "start", "stop", "restart", "status", "audit", "remove", "playbook", "test", "version"):
         assert f"\n  {command} " in result.output
 
 

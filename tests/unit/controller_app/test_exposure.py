@@ -74,7 +74,7 @@ async def test_openapi_document_is_for_operators(client, bearer):
         "/controller", "/controller/promote-main", "/controller/history", "/controller/rollback", "/snapshot",
         "/snapshot/verify", "/snapshot/restore", "/snapshot/rename", "/snapshot/delete", "/snapshot/download/{name}",
         "/memory/status", "/memory/backup", "/jobs", "/jobs/{job}", "/jobs/{job}/events", "/audit", "/audit/verify",
-        "/killswitch",
+        "/killswitch", "/webhook/github",
         "/metrics",
         "/gateway/devices", "/gateway/devices/approve", "/gateway/devices/reject", "/gateway/pairing/{channel}",
         "/gateway/pairing/approve", "/gateway/restart", "/gateway/logs", "/gateway/logs/events",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import hmac
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
 
+from controller_app.schemas.webhook import EXAMPLE, PullRequestEvent
 from tests.support.controller import SECRETS
 from tests.support.controller_stack import ControllerStack, controller_stack, propose, serving
 
@@ -23,6 +27,13 @@ _NAMES = ("not_a_server_error", "status_code_conformance", "content_type_conform
 load_all_checks()
 _CHECKS = CHECKS.get_by_names(list(_NAMES))
 _PUBLIC = {"/health"}
+_WEBHOOK = "/webhook/github"
+
+
+@schemathesis.serializer("application/x-git-upload-pack-request", "application/x-git-receive-pack-request")
+def _as_it_is(context: schemathesis.SerializationContext, value: object) -> bytes:
+    """Bodies in git's own form, which the document calls strings."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
 
 
 @dataclass
@@ -79,6 +90,17 @@ def call_all(api: Api, mode: GenerationMode, judge, examples: int) -> int:
     return called
 
 
+def authority(api: Api, case: schemathesis.Case) -> dict[str, str]:
+    """What opens a route: the token, or GitHub's signature of the very bytes that are sent."""
+    if case.path != _WEBHOOK:
+        return api.authorization
+    request = requests.Request(**case.as_transport_kwargs(base_url=api.address)).prepare()
+    body = request.body or b""
+    data = body.encode() if isinstance(body, str) else body
+    signature = hmac.digest(SECRETS["CONTROLLER_WEBHOOK_SECRET"].encode(), data, hashlib.sha256).hex()
+    return {"X-Hub-Signature-256": f"sha256={signature}"}
+
+
 def takes_values(operation: schemathesis.APIOperation) -> bool:
     described = operation.definition.raw
     return bool(described.get("parameters") or described.get("requestBody"))
@@ -87,7 +109,7 @@ def takes_values(operation: schemathesis.APIOperation) -> bool:
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_every_answer_is_documented(api, mode):
     def judge(case):
-        response = case.call(base_url=api.address, headers=api.authorization, timeout=30)
+        response = case.call(base_url=api.address, headers=authority(api, case), timeout=30)
         case.validate_response(response, checks=_CHECKS)
 
     assert call_all(api, mode, judge, _EXAMPLES) >= 2
@@ -114,6 +136,27 @@ def test_an_undocumented_answer_would_be_found(stack):
         assert response.status_code == 401
         with pytest.raises(FailureGroup, match="Undocumented status code"):
             case.validate_response(response, checks=_CHECKS)
+
+
+@pytest.mark.parametrize("api", ["operator"], indirect=True)
+def test_a_delivery_like_the_documents_example_is_taken_by_its_signature_alone(api):
+    PullRequestEvent.model_validate(EXAMPLE)
+    headers = {"X-GitHub-Event": "ping", "X-GitHub-Delivery": "d1"}
+    case = api.schema[_WEBHOOK]["POST"].Case(headers=headers, body=EXAMPLE, media_type="application/json")
+    assert case.call(base_url=api.address, headers=authority(api, case), timeout=30).status_code == 200
+    assert case.call(base_url=api.address, headers=api.authorization, timeout=30).status_code == 401
+
+
+def test_git_is_described(stack):
+    paths = stack.agent.openapi()["paths"]
+    prefix = "/agent/repository.git"
+    assert {path.removeprefix(prefix) for path in paths if path.startswith(prefix)} == {
+        "/info/refs", "/git-upload-pack", "/git-receive-pack",
+    }  # fmt: skip
+    for path in (f"{prefix}/git-upload-pack", f"{prefix}/git-receive-pack"):
+        (content,) = paths[path]["post"]["requestBody"]["content"].values()
+        assert content["example"]
+        assert paths[path]["post"]["security"] == [{"agent": []}, {"login": []}]
 
 
 def test_what_is_sent_has_examples(stack):

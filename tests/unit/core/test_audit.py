@@ -249,3 +249,67 @@ def test_several_processes_write_one_chain(log, max_bytes):
         assert verification.lines == 160
         for process in range(4):
             assert [entry["number"] for entry in lines(log) if entry["process"] == process] == list(range(40))
+
+
+def test_lines_cut_from_the_end_show(log):
+    for number in range(4):
+        add(log, number)
+    whole = log.read_bytes().splitlines(keepends=True)
+    for kept in (3, 1):
+        log.write_bytes(b"".join(whole[:kept]))
+        (problem,) = audit.verify(log).problems
+        assert f"{log}, line {kept}: the line that was written last is not there" in problem
+    log.unlink()
+    (problem,) = audit.verify(log).problems
+    assert problem.startswith("the whole log: ")
+
+
+def test_a_change_of_the_last_line_shows(log):
+    for number in range(2):
+        add(log, number)
+    log.write_bytes(tamper_change(log.read_bytes()))
+    (problem,) = audit.verify(log).problems
+    assert "line 2" in problem
+
+
+def test_lines_cut_after_it_rotated_show(log):
+    for number in range(30):
+        add(log, number, max_bytes=1000)
+    log.write_bytes(b"")
+    assert audit.verify(log).problems
+    log.unlink()
+    assert audit.verify(log).problems
+
+
+def test_a_log_from_before_there_was_a_head_is_whole(log):
+    for number in range(2):
+        add(log, number)
+    audit.head_of(log).unlink()
+    assert audit.verify(log) == audit.Verification(2, ())
+    add(log, 2)
+    assert audit.head_of(log).read_text().strip() == hashlib.sha256(log.read_bytes().splitlines()[-1]).hexdigest()
+
+
+def test_a_head_older_than_the_last_line_is_what_a_crash_leaves(log):
+    add(log, 0)
+    before = audit.head_of(log).read_bytes()
+    add(log, 1)
+    audit.head_of(log).write_bytes(before)
+    assert audit.verify(log) == audit.Verification(2, ())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_a_rotated_file_that_is_none_is_neither_followed_nor_waited_for(log, make):
+    add(log)
+    make(audit.rotated(log))
+    with pytest.raises((Conflict, OSError)):
+        audit.verify(log)
+
+
+def test_a_head_that_is_a_link_is_not_followed(log, tmp_path):
+    target = tmp_path / "target"
+    target.write_text("precious\n")
+    audit.head_of(log).symlink_to(target)
+    with pytest.raises(OSError, match="symbolic"):
+        add(log)
+    assert target.read_text() == "precious\n"

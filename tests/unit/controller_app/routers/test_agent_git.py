@@ -459,3 +459,16 @@ def test_commands_are_read():
     assert isinstance(push, PushCommands)
     assert [(command.new, command.ref) for command in push.commands] == [("1" * 40, "refs/heads/proposal/x")]
     assert push.capabilities == {"report-status", "side-band-64k", "agent=git/2"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"0000", b"x", b"zzzz", b"0009want", b"000ewant none\n0000", b"0032want " + b"f" * 40 + b"\n"]
+)
+def test_a_body_that_is_no_fetch_is_refused_as_one(address, headers, body):
+    headers = {**headers, "Content-Type": "application/x-git-upload-pack-request"}
+    response = httpx.post(f"http://{address}/agent/repository.git/git-upload-pack", content=body, headers=headers)
+    assert response.status_code in (200, 400), response.text
+    if response.status_code == 400:
+        assert response.json()["detail"] == "The body is not a fetch as git sends it."
+    else:
+        assert not response.content.startswith(b"PACK")

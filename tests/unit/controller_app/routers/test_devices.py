@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
-import logging
 
 import pytest
 
+from clawfactory_core.jobs.protocol import Refusal
 from tests.support.gateway_server import FRAMES, compact
 
 pytestmark = pytest.mark.anyio
@@ -48,23 +47,52 @@ async def test_its_own_device_is_marked(talking, rpc):
 
 
 @pytest.mark.parametrize("decision", ["approve", "reject"])
-async def test_a_decision_reaches_the_gateway_and_the_log(talking, rpc, caplog, decision):
-    rpc.answers["device.pair.reject"] = {"type": "res", "ok": True, "payload": {"requestId": REQUEST}}
-    with caplog.at_level(logging.INFO, "controller_app.audit"):
-        response = await talking.post(f"/gateway/devices/{decision}", json={"request": REQUEST})
+async def test_a_decision_reaches_the_gateway_and_the_log(talking, rpc, jobs, decision):
+    seen = []
+    rpc.answers[f"device.pair.{decision}"] = lambda params: (
+        seen.extend(jobs.asked("decided")),
+        {"type": "res", "ok": True, "payload": {"requestId": REQUEST}},
+    )[1]
+    response = await talking.post(f"/gateway/devices/{decision}", json={"request": REQUEST})
     assert response.status_code == 200, response.text
     assert rpc.requests[-1]["method"] == f"device.pair.{decision}"
     assert rpc.requests[-1]["params"] == {"requestId": REQUEST}
-    said = json.loads(caplog.records[-1].message)
-    assert said["event"] == f"device.{response.json()['decision']}" and said["request"] == REQUEST
+    device = FRAMES["device.pair.list"]["payload"]["pending"][0]["deviceId"]
+    asked = {"actor": "operator", "decision": f"device.{decision}", "outcome": "asked", "request": REQUEST,
+             "subject": f"{device} operator operator.read operator.write"}  # fmt: skip
+    assert seen == [asked], "it is written down before the gateway is asked"
+    assert jobs.asked("decided") == [asked, {**asked, "outcome": "done"}]
 
 
-async def test_request_that_is_gone(talking, rpc, caplog):
+async def test_request_that_is_gone(talking, rpc, jobs):
     rpc.answers["device.pair.approve"] = FRAMES["unknown_request"]
-    with caplog.at_level(logging.INFO, "controller_app.audit"):
-        response = await talking.post("/gateway/devices/approve", json={"request": REQUEST})
+    response = await talking.post("/gateway/devices/approve", json={"request": REQUEST})
     assert response.status_code == 404 and REQUEST in response.json()["detail"]
-    assert not [record for record in caplog.records if record.name == "controller_app.audit"]
+    assert [line["outcome"] for line in jobs.asked("decided")] == ["asked", "failed"]
+
+
+async def test_request_that_nobody_made_reaches_neither_gateway_nor_log(talking, rpc, jobs):
+    response = await talking.post("/gateway/devices/approve", json={"request": "another"})
+    assert response.status_code == 404
+    assert [request["method"] for request in rpc.requests] == ["device.pair.list"]
+    assert jobs.asked("decided") == []
+
+
+@pytest.mark.parametrize("path", ["/gateway/devices/approve", "/gateway/devices/reject"])
+async def test_what_cannot_be_written_down_is_not_done(talking, rpc, jobs, path):
+    jobs.answers["decided"] = Refusal(500, "Failed", "No space left on device")
+    response = await talking.post(path, json={"request": REQUEST})
+    assert response.status_code == 502 and "nothing was done" in response.json()["detail"]
+    assert [request["method"] for request in rpc.requests] == ["device.pair.list"]
+
+
+async def test_an_outcome_that_cannot_be_written_down_is_told_all_the_same(talking, rpc, jobs, caplog):
+    rpc.answers["device.pair.reject"] = {"type": "res", "ok": True, "payload": {}}
+    jobs.answers["decided"] = lambda fields: (
+        {"written": True} if fields["outcome"] == "asked" else Refusal(500, "Failed", "No space left on device")
+    )
+    assert (await talking.post("/gateway/devices/reject", json={"request": REQUEST})).status_code == 200
+    assert "was not told that device.reject is done" in caplog.text
 
 
 @pytest.mark.parametrize("body", [{}, {"request": "--all"}, {"request": "a b"}, {"request": "x" * 200}, {"request": 5},
@@ -140,13 +168,24 @@ async def test_channel_that_is_no_name(talking, rpc, channel):
     assert (await talking.get(f"/gateway/pairing/{channel}")).status_code == 422 and rpc.requests == []
 
 
-async def test_pairing_is_approved_without_making_an_owner(talking, rpc):
+async def test_pairing_is_approved_without_making_an_owner(talking, rpc, jobs):
+    listed = {"accounts": [], "requests": [{**PAIRING, "senderId": "Ä 7"}]}
+    rpc.answers["channels.pairing.list"] = {"type": "res", "ok": True, "payload": listed}
     rpc.answers["channels.pairing.approve"] = {"type": "res", "ok": True, "payload": {"requestId": "b3b4ab1b1f0d4c7f"}}
     body = {"channel": "telegram", "account": "default", "request": "b3b4ab1b1f0d4c7f"}
     assert (await talking.post("/gateway/pairing/approve", json=body)).status_code == 200
     assert rpc.requests[-1]["params"] == {
         "channel": "telegram", "accountId": "default", "requestId": "b3b4ab1b1f0d4c7f", "notify": False,
     }  # fmt: skip
+    said = {"actor": "operator", "decision": "pairing.approve", **body, "subject": "\\xc4 7"}
+    assert jobs.asked("decided") == [{**said, "outcome": "asked"}, {**said, "outcome": "done"}]
+
+
+async def test_pairing_of_somebody_who_does_not_ask(talking, rpc, jobs):
+    body = {"channel": "telegram", "account": "default", "request": "b3b4ab1b1f0d4c7f"}
+    assert (await talking.post("/gateway/pairing/approve", json=body)).status_code == 404
+    assert [request["method"] for request in rpc.requests] == ["channels.pairing.list"]
+    assert jobs.asked("decided") == []
 
 
 async def test_answers_are_described_with_examples(talking):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from clawfactory_core.jobs.protocol import Refusal
 from controller_app.dependencies import get_app_services
 from controller_app.services import log_stream
 from tests.support.broker_socket import BrokerSocket, piece, reply
@@ -32,11 +33,43 @@ async def broker(settings) -> AsyncIterator[BrokerSocket]:
     await server.stop()
 
 
-async def test_restart(client, bearer, broker):
+async def test_restart(client, bearer, broker, jobs):
     broker.answers[RESTART] = reply(204)
     response = await client.post("/gateway/restart", headers=bearer)
     assert (response.status_code, response.json()) == (200, {"state": "starting"})
     assert [request[0] for request in broker.requests] == [RESTART]
+    said = {"actor": "operator", "decision": "gateway.restart"}
+    assert jobs.asked("decided") == [{**said, "outcome": "asked"}, {**said, "outcome": "done"}]
+
+
+async def test_restart_that_cannot_be_written_down_is_not_done(client, bearer, broker, jobs):
+    jobs.answers["decided"] = Refusal(500, "Failed", "No space left on device")
+    response = await client.post("/gateway/restart", headers=bearer)
+    assert response.status_code == 502 and "nothing was done" in response.json()["detail"]
+    assert broker.requests == []
+
+
+async def test_one_restart_at_a_time(app, client, bearer, broker):
+    broker.answers[RESTART] = None
+    service = get_app_services(app).restart
+    service.begin()
+    service.begin()
+    response = await client.post("/gateway/restart", headers=bearer)
+    assert response.status_code == 409 and "already" in response.json()["detail"]
+    await until(lambda: broker.requests)
+    await broker.stop()
+    assert len(broker.requests) == 1
+    service._task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await service.settle()
+    assert service.last.state == "failed"
+    await broker.start()  # for the fixture's end
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 async def test_broker_gone_is_told(client, bearer):

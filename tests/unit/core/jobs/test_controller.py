@@ -13,6 +13,7 @@ from clawfactory_core.jobs import service
 from clawfactory_core.jobs.protocol import Refusal
 from clawfactory_core.snapshots.settings import read_settings
 from controller_app.services.audit import Refusals
+from controller_app.services.decisions import Decisions
 from controller_app.services.jobs import JobsClient
 
 from .conftest import until
@@ -76,3 +77,42 @@ def test_what_the_controller_refuses_is_in_the_log_of_decisions(machine, serving
     ]
     assert "stranger" not in log.read_text()
     assert audit.verify(log).problems == ()
+
+
+def test_what_an_operator_decides_is_in_the_log_before_it_is_done(machine, serving):
+    decisions = Decisions(JobsClient(machine.socket()))
+    (machine.root / "audit").mkdir(exist_ok=True)
+
+    async def decide(refusal: Refusal | None = None) -> None:
+        async with decisions.written("device.approve", request="r1", subject="Ä\n\x1b"):
+            assert audit_lines(machine)[-1]["outcome"] == "asked"
+            if refusal:
+                raise refusal
+
+    asyncio.run(decide())
+    for refusal in (Refusal(404, "Not found", "gone"), Refusal(503, "No answer", "late")):
+        with pytest.raises(Refusal, match=refusal.detail):
+            asyncio.run(decide(refusal))
+    lines = audit_lines(machine)
+    assert [line["outcome"] for line in lines] == ["asked", "done", "asked", "failed", "asked", "unknown"]
+    assert {(line["event"], line["actor"], line["subject"]) for line in lines} == {
+        ("device.approve", "operator", "\\xc4??")
+    }
+    assert audit.verify(machine.root / "audit" / "bot1.jsonl").problems == ()
+
+
+def test_nothing_is_done_that_cannot_be_written_down(machine, serving):
+    audit_directory = machine.root / "audit"
+    if audit_directory.exists():
+        audit_directory.rmdir()
+
+    async def decide() -> None:
+        async with Decisions(JobsClient(machine.socket())).written("gateway.restart"):
+            pytest.fail("it was done")
+
+    with pytest.raises(Refusal, match="nothing was done, because it cannot be written down"):
+        asyncio.run(decide())
+
+
+def audit_lines(machine) -> list[dict]:
+    return [json.loads(line) for line in (machine.root / "audit" / "bot1.jsonl").read_text().splitlines()]

@@ -56,6 +56,17 @@ GOOD = [
     {"op": "config_info"},
     {"op": "config_check"},
     {"op": "config_check", "text": ""},
+    {"op": "decided", "actor": "operator", "decision": "gateway.restart", "outcome": "asked"},
+    {
+        "op": "decided",
+        "actor": "operator",
+        "decision": "pairing.approve",
+        "outcome": "done",
+        "request": "b3b4",
+        "channel": "telegram",
+        "account": "my bot",
+        "subject": "+49 170 1",
+    },
 ]
 
 BAD = [
@@ -98,6 +109,15 @@ BAD = [
     '{"op":"snapshot_verify","actor":"operator","snapshot":"a--2026-11-22T10-00-00Z","how":"no"}',
     '{"op":"snapshot_rename","actor":"operator","snapshot":"a--2026-11-22T10-00-00Z","new_label":""}',
     '{"op":"snapshot_rename","actor":"operator","snapshot":"a--2026-11-22T10-00-00Z","new_label":"a/b"}',
+    '{"op":"decided","actor":"operator","decision":"device.approve"}',
+    '{"op":"decided","actor":"operator","decision":"promotion","outcome":"done"}',
+    '{"op":"decided","actor":"operator","decision":"device.approve","outcome":"promoted"}',
+    '{"op":"decided","actor":"operator","decision":"device.approve","outcome":"done","request":"--all"}',
+    '{"op":"decided","actor":"operator","decision":"device.approve","outcome":"done","subject":"a\\nb"}',
+    '{"op":"decided","actor":"operator","decision":"device.approve","outcome":"done","subject":"\\u202e"}',
+    '{"op":"decided","actor":"operator","decision":"device.approve","outcome":"done","subject":"' + "a" * 201 + '"}',
+    '{"op":"decided","actor":"operator","decision":"pairing.approve","outcome":"done","channel":"Telegram"}',
+    '{"op":"decided","actor":"operator","decision":"device.approve","outcome":"done","bot":"bot2"}',
     '{"op":"audit","before":"-1"}',
     '{"op":"audit","before":7}',
     '{"op":"audit","event":"<b>"}',
