@@ -26,6 +26,7 @@ from clawfactory_core.snapshots.restore import RestoreRequest, stage_restore
 from clawfactory_core.snapshots.rules import Rules
 from clawfactory_core.snapshots.stored_file import describe
 from clawfactory_core.snapshots.tar_reader import ReadLimits
+from tests.support.open_directories import open_to_others
 from tests.support.snapshot_states import Archive, Bench, on_disk
 
 LARGE = 256 * 1024
@@ -558,9 +559,7 @@ def test_plaintext_of_a_killed_verification_goes(bench):
 
 
 def test_the_owner_of_a_state_can_make_them_without_root(bench, tmp_path):
-    for path in (tmp_path, *tmp_path.parents):
-        if path.is_relative_to(tempfile.gettempdir()) and path != Path(tempfile.gettempdir()):
-            path.chmod(0o755)
+    open_to_others(tmp_path)
     (bench.state / "file").write_text("x")
     for path in (bench.base, bench.state, bench.state / "file", bench.snapshots):
         os.chown(path, 20001, 20001)

@@ -17,6 +17,7 @@ import pytest
 from clawfactory_core.errors import CoreError
 from clawfactory_core.snapshots import pipeline, sources
 from clawfactory_core.snapshots.create import Limits, apply_snapshot
+from tests.support.open_directories import open_to_others
 from tests.support.snapshot_states import Bench, on_disk
 
 BOT = 20001
@@ -31,9 +32,7 @@ def bench(tmp_path):
     outside.mkdir(mode=0o755)
     (outside / "secret").write_bytes(SECRET)
     # What a link from inside would reach, were it followed and not for the lock into the state.
-    for path in (tmp_path, *tmp_path.parents):
-        if path.is_relative_to(tmp_path.parents[1]):
-            path.chmod(0o755)
+    open_to_others(tmp_path)
     os.chown(bench.state, BOT, BOT)
     return bench
 
