@@ -68,11 +68,13 @@ def bot(lan: LanHost) -> Iterator[Bot]:
 @pytest.fixture(scope="session")
 def second(bot: Bot) -> Iterator[Bot]:
     """A second bot on the same engine whose sessions each have a sandbox and a workspace of their own."""
-    ansible_playbook("site.yml", INVENTORY, "--limit", "e2e-sessions").succeeded()
-    slot = json.loads((ROOT / "allocations.json").read_text())["bots"]["e2e-sessions"]
-    yield Bot("e2e-sessions", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
-    purge = ("--extra-vars", "remove_purge=true remove_confirm=e2e-sessions")
-    ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "e2e-sessions", *purge).succeeded()
+    try:
+        ansible_playbook("site.yml", INVENTORY, "--limit", "e2e-sessions").succeeded()
+        slot = json.loads((ROOT / "allocations.json").read_text())["bots"]["e2e-sessions"]
+        yield Bot("e2e-sessions", ROOT, slot["gateway_port"], slot["controller_port"], 20001 + slot["slot"])
+    finally:
+        purge = ("--extra-vars", "remove_purge=true remove_confirm=e2e-sessions")
+        ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "e2e-sessions", *purge).succeeded()
 
 
 @pytest.fixture(autouse=True)
