@@ -54,6 +54,7 @@ GOOD = [
     {"op": "config", "actor": "operator", "text": '"\n' * 32768, "base": DIGEST},
     {"op": "config_revert", "actor": "operator", "base": DIGEST},
     {"op": "config_info"},
+    {"op": "ollama_info"},
     {"op": "config_check"},
     {"op": "config_check", "text": ""},
 ]
@@ -113,6 +114,7 @@ BAD = [
     '{"op":"config","actor":"operator","text":{},"base":"<digest>"}',
     '{"op":"config_revert","actor":"operator","base":"<digest>","text":"{}"}',
     '{"op":"config_info","path":"/etc/shadow"}',
+    '{"op":"ollama_info","url":"http://10.0.0.1"}',
     '{"op":"config_check","image":"evil"}',
     '{"op":"snapshot","actor":"operator","label":"a/b"}',
     '{"op":"snapshot","actor":"operator","label":"' + "a" * 65 + '"}',
