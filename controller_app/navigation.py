@@ -23,6 +23,7 @@ PAGES = (
     Page("/pages/history", "History"),
     Page("/pages/snapshots", "Snapshots"),
     Page("/pages/memory", "Memory"),
+    Page("/pages/config", "Configuration"),
     Page("/pages/audit", "Audit"),
     Page("/pages/jobs", "Jobs"),
 )
