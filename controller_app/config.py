@@ -26,7 +26,7 @@ EDITOR_SCHEMES = (
     "vscode", "vscode-insiders", "vscodium", "cursor", "windsurf", "zed", "idea", "jetbrains", "subl", "txmt", "mvim",
     "https", "http",
 )  # fmt: skip
-_EDITOR_URL = re.compile(rf"(?:{'|'.join(EDITOR_SCHEMES)})://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]{{}}-]{{1,400}}")
+_EDITOR_URL = re.compile(rf"(?:{'|'.join(EDITOR_SCHEMES)})://[A-Za-z0-9._~:/?#@!$&()*+,;=%{{}}-]{{1,400}}")
 
 _LOGIN = r"[A-Za-z0-9-]{1,39}(?:\[bot\])?"
 

@@ -177,8 +177,8 @@ def test_every_page_can_be_reached_and_left_by_keyboard(make_page):
     expect(page.locator("main")).to_be_focused()
     reached = []
     page.goto("/")
-    for _ in range(12):
+    for _ in range(13):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim()"))
-    for name in ("Overview", "Proposals", "History", "Snapshots", "Memory", "Audit", "Jobs"):
+    for name in ("Overview", "Proposals", "History", "Snapshots", "Memory", "Configuration", "Audit", "Jobs"):
         assert name in reached

@@ -19,6 +19,7 @@ PAGES = {
     "history": "/pages/history",
     "snapshots": "/pages/snapshots",
     "memory": "/pages/memory",
+    "config": "/pages/config",
     "audit": "/pages/audit",
     "jobs": "/pages/jobs",
     "lock": "/pages/lock",
@@ -67,12 +68,16 @@ def picture(page, name, directory: Path) -> None:
     assert path.stat().st_size < _LARGEST
 
 
+SETTLED = {"config": "#schema:not(:empty)"}
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 1100), ("light", 390), ("dark", 390)])
 def test_pages_fit_and_are_accessible(make_page, peaceful, tmp_path, scheme, width):
     page = make_page(scheme=scheme, width=width)
     problems = []
     for name, path in PAGES.items():
         page.goto(path)
+        page.locator(SETTLED.get(name, "main")).wait_for()
         if (scheme, width) in PICTURED:
             picture(page, name if width > 500 else f"{name}-phone", tmp_path)
         page.evaluate("for (const element of document.querySelectorAll('details')) element.open = true")

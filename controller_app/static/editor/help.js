@@ -38,7 +38,7 @@ function keys(schema, place, word) {
 }
 
 function choices(schema, place, word) {
-  const options = schema.choices(place.path).map((one) => ({ label: JSON.stringify(one.value), type: "enum" }));
+  const options = schema.choices(place.path).map((one, index) => ({ label: JSON.stringify(one.value), type: "enum", boost: -index }));
   const types = new Set(schema.describe(place.path)?.types ?? []);
   if (types.has("object")) options.push({ label: "{}", type: "constant" });
   if (types.has("array")) options.push({ label: "[]", type: "constant" });

@@ -1,8 +1,8 @@
 // Makes the field of the configuration an editor. The form stays what it is: what is typed goes back into the field.
 import {
-  EditorState, EditorView, autocompletion, bracketMatching, closeBrackets, closeBracketsKeymap, completionKeymap, defaultKeymap, drawSelection,
+  EditorState, EditorView, StateEffect, autocompletion, bracketMatching, closeBrackets, closeBracketsKeymap, completionKeymap, defaultKeymap, drawSelection,
   foldGutter, foldKeymap, forceLinting, highlightActiveLine, highlightActiveLineGutter, highlightSpecialChars, history, historyKeymap,
-  hoverTooltip, indentUnit, keymap, lineNumbers, lintGutter, lintKeymap, linter, search, searchKeymap,
+  hoverTooltip, indentUnit, isolateHistory, keymap, lineNumbers, lintGutter, lintKeymap, linter, search, searchKeymap,
 } from "../vendor/codemirror.min.js";
 import { completing, complaints, hovering } from "./help.js";
 import { colours, folding, json5 } from "./language.js";
@@ -20,10 +20,12 @@ let saved = field.value;
 // What OpenClaw said, and of which text.
 let said = { text: undefined, problems: [] };
 let leaving = false;
+// The last word on what was asked for, until something is typed.
+let word = "";
+const refresh = StateEffect.define();
 
 const view = makeEditor();
 if (list.dataset.from) said = { text: field.value, problems: [...list.children].map((item) => ({ ...item.dataset })) };
-forceLinting(view);
 loadSchema();
 offerDraft();
 
@@ -50,12 +52,14 @@ function extensions() {
     highlightActiveLine(), highlightActiveLineGutter(), search({ top: true }), lintGutter(), indentUnit.of("  "), json5, colours, theme,
     autocompletion({ override: [completing(() => schema)] }),
     hoverTooltip(hovering(() => schema), { hoverTime: 200 }),
-    linter(diagnose, { delay: 300 }),
+    linter(diagnose, { delay: 300, needsRefresh: (update) => update.transactions.some((one) => one.effects.some((effect) => effect.is(refresh))) }),
     keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...historyKeymap, ...foldKeymap, ...completionKeymap, ...lintKeymap]),
     EditorView.lineWrapping,
     EditorView.contentAttributes.of({ "aria-label": "operator.json5", "aria-describedby": "hint", spellcheck: "false" }),
     EditorView.updateListener.of((update) => {
-      if (update.docChanged) field.value = update.state.doc.toString();
+      if (!update.docChanged) return;
+      field.value = update.state.doc.toString();
+      word = "";
     }),
   ];
 }
@@ -80,7 +84,8 @@ function placed({ line, column, path, message }) {
 
 function show(found, text) {
   list.replaceChildren(...found.map((problem) => entry(problem)));
-  if (found.length > 0) state.textContent = `${found.length} found by ${found[0].source === "schema" ? "the schema of this OpenClaw" : found[0].source}.`;
+  if (word) state.textContent = word;
+  else if (found.length > 0) state.textContent = `${found.length} found by ${found[0].source === "schema" ? "the schema of this OpenClaw" : found[0].source}.`;
   else if (said.text === text) state.textContent = "OpenClaw takes this text.";
   else state.textContent = schema ? "None found while typing. OpenClaw itself looks before anything is saved." : "None found in the form of the text.";
 }
@@ -124,6 +129,12 @@ async function loadSchema() {
   } catch (error) {
     shown.textContent = `Without completion: ${error.message}`;
   }
+  look();
+}
+
+// What is wrong is to be looked at again although the text is the same.
+function look() {
+  view.dispatch({ effects: refresh.of(null) });
   forceLinting(view);
 }
 
@@ -153,7 +164,7 @@ function replace(text) {
   while (from < Math.min(before.length, text.length) && before[from] === text[from]) from += 1;
   let end = 0;
   while (end < Math.min(before.length, text.length) - from && before.at(-1 - end) === text.at(-1 - end)) end += 1;
-  view.dispatch({ changes: { from, to: before.length - end, insert: text.slice(from, text.length - end) } });
+  view.dispatch({ changes: { from, to: before.length - end, insert: text.slice(from, text.length - end) }, annotations: isolateHistory.of("full") });
   return from;
 }
 
@@ -161,13 +172,15 @@ async function doing(button, words, work) {
   if (button.getAttribute("aria-disabled")) return;
   button.setAttribute("aria-disabled", "true");
   state.textContent = words;
+  const text = view.state.doc.toString();
   try {
-    await work(view.state.doc.toString());
+    word = await work(text);
   } catch (error) {
-    state.textContent = error.message;
+    word = error.message;
   } finally {
     button.removeAttribute("aria-disabled");
   }
+  look();
 }
 
 document.getElementById("check").addEventListener("click", (event) => {
@@ -175,8 +188,7 @@ document.getElementById("check").addEventListener("click", (event) => {
   doing(event.currentTarget, "OpenClaw looks at it, which takes some seconds…", async (text) => {
     const { problems } = await send("validate", { text });
     said = { text, problems };
-    forceLinting(view);
-    show(view.state.doc.toString() === text ? problems.map(placed) : complaints(view.state, schema), view.state.doc.toString());
+    return "";
   });
 });
 
@@ -184,9 +196,9 @@ document.getElementById("format").addEventListener("click", (event) => {
   event.preventDefault();
   doing(event.currentTarget, "Formatting…", async (text) => {
     const changed = (await send("format", { text })).text;
-    if (view.state.doc.toString() !== text) return;
+    if (view.state.doc.toString() !== text) return "The text was changed meanwhile; format it again.";
     replace(changed);
-    state.textContent = "Formatted. Nothing is saved yet.";
+    return "Formatted. Nothing is saved yet.";
   });
 });
 
@@ -197,9 +209,9 @@ form.addEventListener("click", (event) => {
   doing(button, "Adding…", async (text) => {
     const wanted = JSON.parse(button.value);
     const changed = (await send("ollama", { ...wanted, text })).text;
-    if (view.state.doc.toString() !== text) return;
+    if (view.state.doc.toString() !== text) return "The text was changed meanwhile; add it again.";
     jump(replace(changed));
-    state.textContent = `${wanted.model} is in the text now. Nothing is saved yet.`;
+    return `${wanted.model} is in the text now. Nothing is saved yet.`;
   });
 });
 

@@ -10,6 +10,7 @@ import pytest
 from clawfactory_core.errors import Conflict, InvalidInput
 from clawfactory_core.json5 import Json5Error, parse
 from clawfactory_core.json5_edit import append_to, format_text, refuse_twice
+from tests.support.json5_texts import scribble
 
 MODELS = ("models", "providers", "ollama", "models")
 
@@ -48,23 +49,6 @@ def test_format(text, formatted):
 def test_format_refuses_what_is_no_json5():
     with pytest.raises(Json5Error):
         format_text("{a: }")
-
-
-def scribble(draw: random.Random, depth: int = 0) -> str:
-    """Some JSON5 with blanks and comments wherever they may stand."""
-
-    def gap() -> str:
-        return draw.choice(["", " ", "\n", "\n\n\n", " // c,{\n", "/* d ] */", "\t/* e\n  f */\n", "\r\n"])
-
-    kind = draw.randrange(4) if depth < 4 else 3
-    if kind > 1:
-        return draw.choice(["1", "'a'", '"b\\""', "null", "-.5e3", "true", "'it//s'", "'\\\n'", "Infinity"])
-    items = []
-    for number in range(draw.randrange(4)):
-        key = f"{draw.choice(['k', '$_', chr(233)])}{number}" if draw.random() < 0.5 else f"'k {number}'"
-        items.append(gap() + (f"{key}{gap()}:{gap()}" if kind == 0 else "") + scribble(draw, depth + 1) + gap())
-    inside = ",".join(items) + ("," if items and draw.random() < 0.5 else "") + gap()
-    return f"{{{inside}}}" if kind == 0 else f"[{inside}]"
 
 
 def comments(text: str) -> int:
