@@ -84,6 +84,12 @@ def test_a_schema_error_is_seen_as_one_types(editor):
             "Line 6 agents has to be an object in braces, not a list in brackets Open in editor",
         ]
     )
+    # What is missing is said, but not of what has a default or stands in the managed layer.
+    write(page, "{models: {providers: {ollama: {models: [{id: 'm'}]}, own: {models: []}}}}")
+    expect(page.locator("#problem-list li")).to_contain_text(
+        ["models.providers.ollama.models.0 name is missing", "models.providers.own baseUrl is missing"]
+    )
+    expect(page.locator("#problem-list li")).to_have_count(2)
     write(page, "{logging: {level: '${LEVEL}', file: null}}")
     expect(page.locator("#problem-list li")).to_have_count(1)
     expect(page.locator("#problem-list li")).to_contain_text("logging.file has to be a text in quotes, not null")

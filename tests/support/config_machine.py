@@ -35,9 +35,10 @@ _MODEL = {
         "id": {"type": "string", "minLength": 1},
         "name": {"type": "string", "minLength": 1},
         "contextWindow": {"type": "number", "exclusiveMinimum": 0},
+        "reasoning": {"type": "boolean", "default": False},
         "contextTokens": {"type": "integer", "exclusiveMinimum": 0, "maximum": 9007199254740991},
     },
-    "required": ["id", "name"],
+    "required": ["id", "name", "reasoning"],
     "additionalProperties": False,
 }
 _PROVIDER = {

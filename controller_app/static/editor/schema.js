@@ -152,7 +152,9 @@ export class Schema {
     }
     const present = new Set([...node.members.map((member) => member.key), ...Object.keys(managed ?? {})]);
     for (const key of own.required ?? []) {
-      if (!present.has(key)) found.push({ from: node.from, to: node.from + 1, path: path.join("."), message: `${key} is missing` });
+      // What has a default is there after OpenClaw has read the text, and need not stand in it.
+      const preset = this.flat(own.properties?.[key]).some((one) => Object.hasOwn(one, "default"));
+      if (!preset && !present.has(key)) found.push({ from: node.from, to: node.from + 1, path: path.join("."), message: `${key} is missing` });
     }
     return found;
   }

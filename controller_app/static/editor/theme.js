@@ -4,7 +4,7 @@ import { EditorView } from "../vendor/codemirror.min.js";
 export const theme = EditorView.theme({
   "&": { backgroundColor: "var(--page)", color: "var(--text)", border: "1px solid var(--quiet)", borderRadius: ".5rem", fontSize: ".875rem" },
   "&.cm-focused": { outline: "3px solid var(--accent)", outlineOffset: "2px" },
-  ".cm-scroller": { fontFamily: 'ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace', lineHeight: "1.5", minHeight: "24rem", maxHeight: "70vh", overflow: "auto" },
+  ".cm-scroller": { fontFamily: 'ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace', lineHeight: "1.5", minHeight: "16rem", maxHeight: "70vh", overflow: "auto" },
   ".cm-content": { caretColor: "var(--text)" },
   ".cm-cursor": { borderLeftColor: "var(--text)" },
   ".cm-gutters": { backgroundColor: "var(--code)", color: "var(--quiet)", border: "none" },
