@@ -1,0 +1,31 @@
+"""The browser of the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+
+from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+
+#: It runs as whoever runs the tests, also as root, and looks at this machine alone.
+_ARGUMENTS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run it while the block is open."""
+    path = shutil.which("chromium")
+    assert path, "there is no chromium; './clawfactory test browser' installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def is_complaint(message: ConsoleMessage) -> bool:
+    """An error of a page or of the server; that a request was refused is what some tests are about."""
+    return message.type == "error" and "responded with a status of 4" not in message.text
