@@ -158,12 +158,14 @@ class NewModel(ConfigText):
         },
     )
 
-    provider: Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")]
-    model: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
+    provider: Annotated[
+        str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"), Field(examples=["ollama"])
+    ]
+    model: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$"), Field(examples=["gemma4"])]
     #: What it was trained for; 0 leaves that to OpenClaw.
-    context: Annotated[int, Field(ge=0, le=1 << 30)] = 0
+    context: Annotated[int, Field(ge=0, le=1 << 30, examples=[131072])] = 0
     #: What it is to use at most; 0 leaves that to OpenClaw.
-    tokens: Annotated[int, Field(ge=0, le=1 << 30)] = 0
+    tokens: Annotated[int, Field(ge=0, le=1 << 30, examples=[9216])] = 0
 
 
 class ChangedText(BaseModel):

@@ -204,6 +204,7 @@ def test_what_openclaw_refuses_is_not_saved_and_not_lost(editor, make_page, stac
     entry = page.locator("#problem-list li")
     expect(entry).to_contain_text("Line 6 agents.defaults <b>Unknown</b> model")
     if scripts:
+        expect(page.locator(".cm-lint-marker-error")).to_have_count(1)
         entry.get_by_role("link", name="Line 6").click()
         expect(page.locator(".cm-activeLine")).to_contain_text("defaults")
     assert text_of(page) == text and stack.config.text == TEXT and stack.jobs.asked("config") == []

@@ -26,6 +26,7 @@ const refresh = StateEffect.define();
 
 const view = makeEditor();
 if (list.dataset.from) said = { text: field.value, problems: [...list.children].map((item) => ({ ...item.dataset })) };
+look();
 loadSchema();
 offerDraft();
 
