@@ -13,6 +13,8 @@ from clawfactory_core.json5 import Json5Error, parse
 from tests.support.config_machine import TEXT
 from tests.support.json5_texts import scribble
 
+from .test_looks import serious
+
 
 @pytest.fixture
 def editor(make_page):
@@ -388,3 +390,41 @@ def test_the_browser_refuses_what_the_machine_refuses(make_page):
         with pytest.raises(Json5Error) as caught:
             parse(text)
         assert found.get("error") == [caught.value.message, caught.value.line, caught.value.column], text
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 390)])
+def test_the_editor_at_work_fits_and_is_accessible(editor, stack, scheme, width):
+    stack.config.ollama["ollama"]["providers"] = [OLLAMA]
+    page = editor(scheme=scheme, width=width)
+    problems = []
+
+    def look(what):
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            problems.append(f"{what} is wider than the window")
+        problems.extend(f"{what}: {one}" for one in serious(page))
+
+    page.get_by_role("button", name="Look for models").click()
+    expect(page.get_by_text("Room for a context")).to_be_visible()
+    write(page, "{\n  logging: {levle: 1, maxFileBytes: -1},\n  agents: {defaults: {\n    ")
+    expect(page.locator("#problem-list li").first).to_be_visible()
+    look("problems")
+    write(page, TEXT.replace("logging", "logging: {},\n  "))
+    page.keyboard.press("Control+Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Control+Space")
+    expect(page.locator(".cm-tooltip-autocomplete")).to_be_visible()
+    look("completion")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+f")
+    look("search")
+    page.keyboard.press("Escape")
+    write(page, TEXT.replace('"info"', '"debug"'))
+    page.get_by_role("button", name="Review and save…").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Save this change?")
+    look("review")
+    stack.config.text = "{}\n"
+    page.get_by_role("button", name="Save and restart bot1").click()
+    expect(page.get_by_role("alert")).to_contain_text("Somebody else saved meanwhile")
+    expect(page.locator("#editor")).to_be_visible()
+    look("conflict")
+    assert problems == []
