@@ -252,7 +252,7 @@ def refuse_twice(text: str, path: Sequence[str], name: str, wanted: str) -> None
         value = value.get(key) if isinstance(value, dict) else None
     for index, element in enumerate(value if isinstance(value, list) else []):
         if isinstance(element, dict) and element.get(name) == wanted:
-            place = (*path, index)
+            place: tuple[str | int, ...] = (*path, index)
             raise Conflict(f"{wanted} is there already, in line {places[place][0]}")
 
 
