@@ -22,6 +22,13 @@ DEFAULT_SOCKET = Path("/run/operator/controller.sock")
 _ENV_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 
+#: What a link may start: editors, and pages on which one runs.
+EDITOR_SCHEMES = (
+    "vscode", "vscode-insiders", "vscodium", "cursor", "windsurf", "zed", "idea", "jetbrains", "subl", "txmt", "mvim",
+    "https", "http",
+)  # fmt: skip
+_EDITOR_URL = re.compile(rf"(?:{'|'.join(EDITOR_SCHEMES)})://[A-Za-z0-9._~:/?#@!$&()*+,;=%{{}}-]{{1,400}}")
+
 _LOGIN = r"[A-Za-z0-9-]{1,39}(?:\[bot\])?"
 
 
@@ -66,6 +73,19 @@ def _require_one_address(value: str) -> str:
         raise ValueError("must name one address of the controller, not all of them")
     if not port.isdecimal() or not 0 < int(port[:6]) < 65536:
         raise ValueError("must end in a port between 1 and 65535")
+    return value
+
+
+def _require_editor_url(value: str) -> str:
+    if not value:
+        return value
+    if not _EDITOR_URL.fullmatch(value):
+        raise ValueError(
+            f"must be a URL of {', '.join(EDITOR_SCHEMES)}, like vscode://file/{{path}}:{{line}}, or empty"
+        )
+    names = re.findall(r"\{([^{}]*)\}", value)
+    if "path" not in names or set(names) - {"path", "line"} or re.search(r"[{}]", re.sub(r"\{\w*\}", "", value)):
+        raise ValueError("must hold {path}, may hold {line}, and no other braces")
     return value
 
 
@@ -167,6 +187,10 @@ class Settings(BaseSettings):
     push_seconds: int = Field(default=60, ge=5, le=600)
     #: All proposals together, MiB; beyond it nothing more is accepted.
     proposals_max_mb: int = Field(default=256, ge=1, le=10240)
+    #: Where a line of the configuration opens in an editor, with ``{path}`` and ``{line}``; empty has no links.
+    editor_url: Annotated[str, AfterValidator(_require_editor_url)] = ""
+    #: Path of that file on the machine, for such links.
+    config_file: str = Field(default="/operator.json5", pattern=r"^/[A-Za-z0-9._/-]{1,400}$")
     #: Label of the deployed image, shown beside the version of the code; empty when the role gives none.
     version: str = Field(default="", pattern=r"^[A-Za-z0-9._:+-]{0,128}$")
 

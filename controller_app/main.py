@@ -28,6 +28,7 @@ from .openapi import describe
 from .routers import (
     actions,
     audit,
+    config_pages,
     devices,
     gateway,
     gateway_config,
@@ -72,7 +73,10 @@ from .static_files import RevalidatedStaticFiles
 
 _HERE = Path(__file__).resolve().parent
 #: Paths whose bodies may be larger than others, with their bytes.
-_LARGER = {"/webhook/github": LARGEST_WEBHOOK, **dict.fromkeys(gateway_config.PATHS, LARGEST_BODY)}
+_LARGER = {
+    "/webhook/github": LARGEST_WEBHOOK,
+    **dict.fromkeys((*gateway_config.PATHS, *config_pages.PATHS), LARGEST_BODY),
+}
 
 
 def create_app(
@@ -118,10 +122,7 @@ def create_app(
             Middleware(AccessLogMiddleware),
             Middleware(SecurityHeadersMiddleware),
             Middleware(ForwardedHeadersMiddleware),
-            Middleware(
-                BodyLimitMiddleware,
-                larger={"/webhook/github": LARGEST_WEBHOOK, **dict.fromkeys(gateway_config.PATHS, LARGEST_BODY)},
-            ),
+            Middleware(BodyLimitMiddleware, larger=_LARGER),
         ],
     )
     app.state.services = services
@@ -133,6 +134,7 @@ def create_app(
         session,
         pages,
         actions,
+        config_pages,
         promotion,
         snapshots,
         jobs,

@@ -26,6 +26,7 @@ PAGES = (
     Page("/pages/devices", "Devices"),
     Page("/pages/logs", "Logs"),
     Page("/pages/security", "Security"),
+    Page("/pages/config", "Configuration"),
     Page("/pages/audit", "Audit"),
     Page("/pages/jobs", "Jobs"),
 )

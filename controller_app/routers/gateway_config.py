@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Response
 
 from ..dependencies import ConfigServiceDep, require_operator
-from ..schemas.gateway_config import Config, ConfigCheck, ConfigText, KnownGood
+from ..schemas.gateway_config import (
+    ChangedText,
+    Config,
+    ConfigCheck,
+    ConfigText,
+    KnownGood,
+    NewModel,
+    OllamaModels,
+)
 from ..schemas.promotion import Job
+from ..services.config_text import add_model, formatted
 from ..services.gateway_config import etag_of
 
 #: Where a text is sent.
-PATHS = ("/gateway/config", "/gateway/config/validate")
+PATHS = ("/gateway/config", "/gateway/config/validate", "/gateway/config/format", "/gateway/config/ollama")
 IfMatch = Annotated[
     str | None, Header(description="`ETag` of `GET /gateway/config`: what the change was made from.", max_length=200)
 ]
@@ -44,6 +54,24 @@ async def validate_installed(config: ConfigServiceDep) -> ConfigCheck:
 async def validate_text(body: ConfigText, config: ConfigServiceDep) -> ConfigCheck:
     """Have the bot's own OpenClaw look at a text; takes some seconds and changes nothing."""
     return await config.check(body.text)
+
+
+@router.post("/format")
+async def format_config(body: ConfigText) -> ChangedText:
+    """Set the lines of a text anew; comments, quotes and numbers stay as they are. Nothing is saved."""
+    return ChangedText(text=await asyncio.to_thread(formatted, body.text))
+
+
+@router.get("/ollama")
+async def find_ollama(config: ConfigServiceDep) -> OllamaModels:
+    """Have the machine ask the bot's Ollama for its models, and how large a context it has room for."""
+    return await config.find_ollama()
+
+
+@router.post("/ollama")
+async def add_ollama_model(body: NewModel) -> ChangedText:
+    """Put a model into a text, and touch nothing else in it. Nothing is saved."""
+    return ChangedText(text=await asyncio.to_thread(add_model, body))
 
 
 @router.get("/known-good")

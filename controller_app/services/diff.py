@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, unified_diff
 from typing import Literal
 
 #: Lines that a page shows; a browser has to hold them.
@@ -13,6 +13,8 @@ MOST_ROWS = 4000
 _LONGEST_SHOWN = 2000
 _LONGEST_COMPARED = 300
 _ALIKE = 0.4
+#: Lines of one text times those of the other, up to which they are matched: more takes seconds.
+_MOST_COMPARED = 4_000_000
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@ ?(.*)")
 
 #: Lines of a file's header that say what its text does not; modes 12… are links, 16… other repositories.
@@ -167,6 +169,20 @@ class _Reader:
 def parse_diff(text: str) -> Diff:
     """Read what ``git diff`` printed, of any content."""
     return _Reader(text).read()
+
+
+def compare(name: str, old: str, new: str) -> Diff:
+    """The change from one text to another, as one file.
+
+    :param name: what the file is called.
+    """
+    before, after = old.split("\n"), new.split("\n")
+    if len(before) * len(after) > _MOST_COMPARED:
+        lines = [f"@@ -1,{len(before)} +1,{len(after)} @@", *(f"-{line}" for line in before)]
+        lines += [f"+{line}" for line in after]
+    else:
+        lines = list(unified_diff(before, after, lineterm=""))[2:]
+    return parse_diff("\n".join([f"diff --git a/{name} b/{name}", *lines])) if old != new else Diff()
 
 
 def _plain(text: str) -> tuple[Piece, ...]:

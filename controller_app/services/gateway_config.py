@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from clawfactory_core.jobs.protocol import REQUEST_BYTES, TEXT_BYTES, Refusal
 
-from ..schemas.gateway_config import Config, ConfigCheck, ConfigProblem, KnownGood
+from ..schemas.gateway_config import Config, ConfigCheck, ConfigProblem, KnownGood, OllamaModels
+from .config_text import refuse_secrets
 from .gateway_link import LARGEST_FRAME, GatewayLink, GatewayMisbehaves
 from .jobs import JobsClient
 
@@ -51,19 +54,24 @@ class ConfigService:
         self._schema_turn = asyncio.Lock()
 
     async def read(self) -> Config:
-        """Return both layers as they are."""
+        """Return both layers as they are.
+
+        :raises Refusal: 409, the operator's holds a secret.
+        """
         found = await self._info()
+        await asyncio.to_thread(refuse_secrets, found["text"])
         known = found["known_good"]
         return Config.model_validate({**found, "known_good": known["digest"] if known else None})
 
     async def read_known_good(self) -> KnownGood:
         """Return what was there before the last change.
 
-        :raises Refusal: 404, there was none.
+        :raises Refusal: 404, there was none; 409, it holds a secret.
         """
         known = (await self._info())["known_good"]
         if known is None:
             raise Refusal(404, "Not found", "the configuration of before is kept with the first change")
+        await asyncio.to_thread(refuse_secrets, known["text"])
         return KnownGood.model_validate(known)
 
     async def check(self, text: str | None) -> ConfigCheck:
@@ -73,14 +81,8 @@ class ConfigService:
         """
         if text is not None:
             _require_size(text)
-        if self._waiting >= _MOST_WAITING:
-            raise Refusal(429, "Too many", f"{_MOST_WAITING} texts wait to be looked at; ask in a moment")
-        self._waiting += 1
-        try:
-            async with self._turn:
-                found = (await self._patient.ask("config_check", text=text))["check"]
-        finally:
-            self._waiting -= 1
+        async with self._taking_turns():
+            found = (await self._patient.ask("config_check", text=text))["check"]
         problems = [ConfigProblem.model_validate(problem) for problem in found["problems"]]
         return ConfigCheck(valid=not problems, problems=problems)
 
@@ -100,6 +102,14 @@ class ConfigService:
         base = await self._base(if_match)
         return (await self._jobs.ask("config_revert", actor=_ACTOR, base=base))["job"]  # type: ignore[no-any-return]
 
+    async def find_ollama(self) -> OllamaModels:
+        """Have the machine ask the bot's Ollama for its models.
+
+        :raises Refusal: as with :meth:`check`.
+        """
+        async with self._taking_turns():
+            return OllamaModels.model_validate((await self._patient.ask("ollama_info"))["ollama"])
+
     async def read_schema(self) -> SchemaDocument:
         """Return the schema of the OpenClaw that runs; it is read once for each connection to it.
 
@@ -112,6 +122,17 @@ class ConfigService:
             document = _schema_document(payload)
             self._schema = (self._link.generation, document)
             return document
+
+    @asynccontextmanager
+    async def _taking_turns(self) -> AsyncIterator[None]:
+        if self._waiting >= _MOST_WAITING:
+            raise Refusal(429, "Too many", f"{_MOST_WAITING} texts wait to be looked at; ask in a moment")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._waiting -= 1
 
     async def _info(self) -> dict[str, Any]:
         found: dict[str, Any] = (await self._jobs.ask("config_info"))["config"]

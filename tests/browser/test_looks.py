@@ -24,6 +24,7 @@ PAGES = {
     "logs": "/pages/logs?follow=false",
     "security": "/pages/security",
     "restart": "/pages/restart",
+    "config": "/pages/config",
     "audit": "/pages/audit",
     "jobs": "/pages/jobs",
     "lock": "/pages/lock",
@@ -73,6 +74,9 @@ def picture(page, name, directory: Path) -> None:
     assert path.stat().st_size < _LARGEST
 
 
+SETTLED = {"config": "#schema:not(:empty)"}
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 1100), ("light", 390), ("dark", 390)])
 def test_pages_fit_and_are_accessible(make_page, peaceful, tmp_path, scheme, width):
     page = make_page(scheme=scheme, width=width)
@@ -82,6 +86,7 @@ def test_pages_fit_and_are_accessible(make_page, peaceful, tmp_path, scheme, wid
     problems = []
     for name, path in PAGES.items():
         page.goto(path)
+        page.locator(SETTLED.get(name, "main")).wait_for()
         if (scheme, width) in PICTURED:
             picture(page, name if width > 500 else f"{name}-phone", tmp_path)
         page.evaluate("for (const element of document.querySelectorAll('details')) element.open = true")

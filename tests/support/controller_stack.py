@@ -27,6 +27,7 @@ from controller_app.dependencies import get_app_services
 from controller_app.main import create_app
 from controller_app.services.device import read_device
 from tests.support.broker_socket import BrokerSocket, piece
+from tests.support.config_machine import HINTS, SCHEMA, ConfigMachine
 from tests.support.controller import SECRETS, FakeGateway
 from tests.support.gateway_server import FRAMES, GatewayServer, device_directory
 from tests.support.git_repositories import Repositories, commit, git, make_repositories
@@ -50,6 +51,7 @@ class ControllerStack:
     repositories: Repositories
     rpc: GatewayServer
     broker: BrokerSocket
+    config: ConfigMachine
     token: str = SECRETS["CONTROLLER_TOKEN"]
 
 
@@ -90,13 +92,15 @@ def controller_stack(directory: Path) -> Iterator[ControllerStack]:
             device_dir=directory / "device",
             broker_socket=broker.path,
             version="sha256-4d1f0a9c",
+            editor_url="vscode://file/{path}:{line}",
+            config_file="/srv/clawfactory/bot_repos/bot1/config/operator.json5",
         )
         (directory / "promotion").mkdir()
         (directory / "fingerprints.json").write_text('{"schema": 1, "fingerprints": []}')
         gateway = FakeGateway()
         app = create_app(settings, gateway_transport=gateway)
         agent = create_agent_app(settings, get_app_services(app))
-        stack = ControllerStack(settings, app, agent, jobs, gateway, repositories, rpc, broker)
+        stack = ControllerStack(settings, app, agent, jobs, gateway, repositories, rpc, broker, ConfigMachine(jobs))
         _fill(stack)
         yield stack
 
@@ -144,11 +148,9 @@ def _fill(stack: ControllerStack) -> None:
         "commit": main, "changed": True, "files": {"MEMORY.md": 5120, "memory/2026-11-21.md": 900},
         "left_out": {"memory/keys.md": "it holds what looks like a secret"}, "indexes": {"main.sqlite": 3 << 20},
         "remote": False}}  # fmt: skip
-    jobs.answers["config_info"] = {
-        "config": {"text": "{\n  // Yours.\n}\n", "digest": "5d" * 32, "managed": "{}", "known_good": None}
-    }
     fill_gateway(stack)
-    jobs.answers["config_check"] = {"check": {"problems": []}}
+    schema = {"schema": SCHEMA, "uiHints": HINTS, "version": "2026.9.6"}
+    stack.rpc.answers["config.schema"] = {"type": "res", "ok": True, "payload": schema}
     jobs.answers["follow"] = lambda fields: _follow(jobs, fields)
 
 
@@ -216,6 +218,8 @@ def _result(kind: str) -> dict[str, Any]:
         "snapshot_verify": {"snapshot": NEWEST, "how": "digest", "checks": 2},
         "snapshot_rename": {"snapshot": NEWEST, "label": "kept"},
         "snapshot_delete": {"snapshot": NEWEST},
+        "config": {"result": "saved", "from": "1" * 64, "to": "2" * 64, "restarted": True},
+        "config_revert": {"result": "saved", "from": "2" * 64, "to": "1" * 64, "restarted": True},
         "memory_backup": {"commit": "4" * 40, "changed": True, "files": 2, "left_out": 1},
     }[kind]
 

@@ -59,9 +59,18 @@ def _check(work: Work, _report: Report) -> dict[str, Any]:
     return {"problems": [problem.to_dict() for problem in problems]}
 
 
+def _ollama(work: Work, _report: Report) -> dict[str, Any]:
+    from ..config_edit import describe
+    from ..ollama import find_models
+    from ..promotion.state import load
+
+    return find_models(describe(load(work.root, work.bot))["managed"])
+
+
 CONFIG_WORK: dict[str, Callable[[Work, Report], dict[str, Any]]] = {
     "config": _save,
     "config_revert": _save,
     "config_info": _info,
     "config_check": _check,
+    "ollama_info": _ollama,
 }

@@ -35,6 +35,7 @@ be left out; it must not be null.
 ``egress_info``                                                                         ``{"egress": {…}}``
 ``config_info``                                                                         ``{"config": {…}}``
 ``config_check``         ``text`` ?                                                     ``{"check": {…}}``
+``ollama_info``                                                                         ``{"ollama": {…}}``
 ``audit``                ``event`` ?, ``before`` ?                                      ``{"audit": {…}}``
 ``audit_verify``                                                                        ``{"audit": {…}}``
 ``refused``              ``what``, ``code``, ``count``                                  ``{"written": true}``
@@ -119,6 +120,8 @@ An entry of ``snapshots`` (newest last)::
     audit    {"lines": 7, "problems": ["…"]}
     config   {"text": "…", "digest": DIGEST, "managed": "…", "known_good": null | {"text": "…", "digest": DIGEST}}
     check    {"problems": [{"path": "…", "message": "…", "line": 3, "column": 5}]}
+    ollama   {"available": BYTES, "total": BYTES, "reserve": BYTES, "providers": [{"id": "…", "url": "…",
+              "problem": "…", "models": [{"name": "…", "size": BYTES, "context": 0, "tokens": 0, "problem": "…"}]}]}
 
 Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new.
 Of ``egress`` and ``audit`` the newest come first; the second ``audit`` is of ``audit_verify``, no problem being a
@@ -179,6 +182,7 @@ QUESTIONS = {
     "audit_verify": "audit",
     "config_info": "config",
     "config_check": "check",
+    "ollama_info": "ollama",
 }
 #: What a controller refuses, to the reasons there are.
 REFUSALS = {
@@ -346,6 +350,7 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "refused": (("what", "code", "count"), ()),
     "decided": (("actor", "decision", "outcome"), ("request", "channel", "account", "subject")),
     "config_info": ((), ()),
+    "ollama_info": ((), ()),
     "config_check": ((), ("text",)),
 }
 _FIELDS = {op: (*required, *optional) for op, (required, optional) in _TABLE.items()}

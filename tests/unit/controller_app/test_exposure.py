@@ -79,5 +79,5 @@ async def test_openapi_document_is_for_operators(client, bearer):
         "/gateway/devices", "/gateway/devices/approve", "/gateway/devices/reject", "/gateway/pairing/{channel}",
         "/gateway/pairing/approve", "/gateway/restart", "/gateway/logs", "/gateway/logs/events",
         "/gateway/security-audit", "/gateway/config", "/gateway/config/validate", "/gateway/config/known-good",
-        "/gateway/config/revert", "/gateway/config/schema",
+        "/gateway/config/revert", "/gateway/config/schema", "/gateway/config/format", "/gateway/config/ollama",
     }  # fmt: skip

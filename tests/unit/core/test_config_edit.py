@@ -66,6 +66,29 @@ def machine(tmp_path, monkeypatch, ownership) -> Machine:
     return machine
 
 
+def test_ollama_is_asked_at_the_managed_address_whatever_the_operator_writes(machine, monkeypatch):
+    from clawfactory_core import ollama
+    from clawfactory_core.jobs.config_kinds import CONFIG_WORK
+    from clawfactory_core.jobs.work import Work
+
+    asked = []
+
+    def answer(self, method, path, body=None):
+        asked.append((self.host, self.port, path))
+        return {"models": []}
+
+    monkeypatch.setattr(ollama._Asking, "__call__", answer)
+    directory = machine.repositories / "config"
+    provider = '{"api": "ollama", "baseUrl": "%s"}'
+    managed = provider % "http://host.docker.internal:11434"
+    (directory / "openclaw.json").write_text(f'{{"models": {{"providers": {{"ollama": {managed}}}}}}}')
+    (directory / "operator.json5").write_text(f"{{models: {{providers: {{evil: {provider % 'http://10.9.9.9:80'}}}}}}}")
+    work = Work(machine.root, BOT, "ollama_info", "operator", "dashboard", {})
+    found = CONFIG_WORK["ollama_info"](work, lambda progress: None)
+    assert [one["id"] for one in found["providers"]] == ["ollama"]
+    assert asked == [("127.0.0.1", 11434, "/api/tags")]
+
+
 def text_of(machine: Machine) -> str:
     return (machine.repositories / "config" / "operator.json5").read_text()
 

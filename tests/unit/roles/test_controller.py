@@ -13,7 +13,8 @@ from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 from clawfactory_core.allocation import describe
-from controller_app.config import Settings
+from controller_app.config import EDITOR_SCHEMES, Secrets, Settings
+from tests.support.controller import SECRETS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ROLE = REPOSITORY / "roles" / "controller"
@@ -166,6 +167,34 @@ def test_ranges_are_those_of_the_controller():
         metadata = Settings.model_fields[name.removeprefix("controller_")].metadata
         assert bounds == [next(item.ge for item in metadata if hasattr(item, "ge")),
                           next(item.le for item in metadata if hasattr(item, "le"))]  # fmt: skip
+
+
+EDITORS = [
+    "",
+    "vscode://file/{path}:{line}",
+    "https://code.example.org/?file={path}",
+    "idea://open?file={path}&line={line}",
+]
+NO_EDITORS = [
+    "javascript:alert('{path}')", "file://{path}", "vscode://file/x", "vscode://{path}{user}", "data://{path}",
+    "vscode:{path}", 'https://x/"><script>{path}', "vscode://{path}\n", "VSCODE://{path}", "vscode://{path}}",
+    "{path}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", [*EDITORS, *NO_EDITORS])
+def test_links_to_an_editor_are_those_that_the_controller_takes(url):
+    found = render("__controller_problems", controller_editor_url=url)
+    assert bool(found) == (url in NO_EDITORS), found
+    assert found == [] or "controller_editor_url is" in found[0]
+    fields = {"bot": "bot1", "gateway_url": "http://g:1", "approved_dir": "/a", "agent_address": "10.0.0.1:1"}
+    settings = {**fields, "secrets": Secrets.model_validate(SECRETS), "editor_url": url}
+    if found:
+        with pytest.raises(ValueError, match="must"):
+            Settings(**settings)
+    else:
+        assert Settings(**settings).editor_url == url
+    assert load("vars")["__controller_editors"] == list(EDITOR_SCHEMES)
 
 
 @pytest.mark.parametrize("changed", [{}, REMOTE, GITHUB])

@@ -136,3 +136,29 @@ async def test_schema_is_read_once_for_each_connection(talking, rpc):
 async def test_schema_that_is_none(talking, rpc, payload):
     rpc.answers["config.schema"] = {"type": "res", "ok": True, "payload": payload}
     assert (await talking.get("/gateway/config/schema")).status_code == 502
+
+
+async def test_format(client, bearer, jobs):
+    response = await client.post("/gateway/config/format", json={"text": "{a:1}// x"}, headers=bearer)
+    assert response.json() == {"text": "{a: 1}\n// x\n"}
+    response = await client.post("/gateway/config/format", json={"text": "{a:\n}"}, headers=bearer)
+    assert response.status_code == 400 and "line 2, column 1" in response.json()["detail"]
+    assert jobs.requests == []
+
+
+async def test_models_of_ollama(client, bearer, jobs):
+    model = {"name": "gemma4", "size": 9, "context": 8192, "tokens": 4096, "problem": ""}
+    provider = {"id": "ollama", "url": "http://host.docker.internal:11434", "problem": "", "models": [model]}
+    found = {"available": 2, "total": 3, "reserve": 1, "providers": [provider]}
+    jobs.answers["ollama_info"] = {"ollama": found}
+    assert (await client.get("/gateway/config/ollama", headers=bearer)).json() == found
+    assert jobs.asked("ollama_info") == [{}], "no address comes from here"
+    body = {"text": TEXT, "provider": "ollama", "model": "gemma4", "context": 8192, "tokens": 4096}
+    response = await client.post("/gateway/config/ollama", json=body, headers=bearer)
+    changed = response.json()["text"]
+    assert "// mine" in changed
+    assert '{id: "gemma4", name: "gemma4", contextWindow: 8192, contextTokens: 4096},' in changed
+    response = await client.post("/gateway/config/ollama", json={**body, "text": changed}, headers=bearer)
+    assert response.status_code == 409 and "there already" in response.json()["detail"]
+    response = await client.post("/gateway/config/ollama", json={**body, "text": "{models: 3}"}, headers=bearer)
+    assert response.status_code == 400 and response.json()["detail"].startswith("models is no object")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawfactory_core.promotion.proposals import diff as git_diff
-from controller_app.services.diff import MOST_ROWS, parse_diff
+from controller_app.services.diff import MOST_ROWS, compare, parse_diff
 from tests.support.controller_stack import propose
 from tests.support.git_repositories import make_repositories
 
@@ -74,3 +74,29 @@ LINES = ["diff --git a/x b/x", "@@ -1,2 +1,2 @@", "@@ -1 +1 @@", "--- a/x", "+++
 @given(st.lists(st.sampled_from(LINES) | st.text(max_size=30)))
 def test_anything_is_read(lines):
     parse_diff("\n".join(lines))
+
+
+def test_two_texts():
+    (file,) = compare("x.json5", "{\n  a: 1,\n}\n", "{\n  a: 2,\n}\n").files
+    assert (file.path, file.added, file.removed) == ("x.json5", 1, 1)
+    rows = [(row.kind, text(row.old), text(row.new)) for row in file.rows if row.kind != "hunk"]
+    assert rows[1] == ("changed", "  a: 1,", "  a: 2,")
+    assert compare("x", "same", "same").files == []
+
+
+@given(st.text(alphabet="a{}\n-+@\\ \r", max_size=60), st.text(alphabet="a{}\n-+@\\ \r", max_size=60))
+def test_of_two_texts_every_line_that_differs_is_shown(old, new):
+    files = compare("x", old, new).files
+    rows = files[0].rows if files else []
+    changed = [row for row in rows if row.kind in ("changed", "removed", "added")]
+    assert bool(changed) == (old != new)
+    left = [text(row.old) for row in changed if row.old_number]
+    right = [text(row.new) for row in changed if row.new_number]
+    before, after = old.split("\n"), new.split("\n")
+    assert all(line in before for line in left) and all(line in after for line in right)
+    assert len(before) - len(left) == len(after) - len(right), "what is not shown as a change is the same"
+
+
+def test_two_texts_that_are_too_long_to_be_matched():
+    diff = compare("x", "a\n" * 2500, "b\n" * 2500)
+    assert diff.files[0].rows[1].kind == "changed" and len(diff.files[0].rows) > 2000
