@@ -31,10 +31,17 @@ def address(stack: ControllerStack) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_page(browser: Browser, stack: ControllerStack, address: str) -> Iterator[Callable[..., Page]]:
+def complaints() -> list[str]:
+    """What the browser complained about."""
+    return []
+
+
+@pytest.fixture
+def make_page(
+    browser: Browser, stack: ControllerStack, address: str, complaints: list[str]
+) -> Iterator[Callable[..., Page]]:
     """Make the page of an operator who is logged in. What a browser complains about fails the test."""
     contexts: list[BrowserContext] = []
-    complaints: list[str] = []
 
     def make(*, scheme: str = "light", width: int = 1100, scripts: bool = True) -> Page:
         size = {"width": width, "height": 800}

@@ -325,6 +325,18 @@ def test_without_a_schema_the_page_still_edits(make_page):
     expect(page.locator("#problem-list li")).to_contain_text("a value is missing")
 
 
+def test_the_schema_of_a_gateway_that_starts_comes_later(make_page, complaints):
+    page = make_page()
+    page.clock.install()
+    page.route("**/gateway/config/schema", lambda route: route.fulfill(status=503, json={"detail": "it starts"}))
+    page.goto("/pages/config")
+    expect(page.locator("#schema")).to_have_text("Without completion: it starts")
+    complaints.clear()  # of the browser, about that answer
+    page.unroute("**/gateway/config/schema")
+    page.clock.fast_forward(10_000)
+    expect(page.locator("#schema")).to_contain_text("OpenClaw 2026.9.6")
+
+
 def test_leaving_with_a_change_asks_first(editor):
     page = editor()
     asked = []

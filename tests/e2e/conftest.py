@@ -65,6 +65,12 @@ def bot(lan: LanHost) -> Iterator[Bot]:
         ansible_playbook("playbooks/remove.yml", INVENTORY, "--limit", "e2e", *purge).succeeded()
 
 
+@pytest.fixture(scope="module")
+def operator(bot: Bot) -> dict[str, str]:
+    """Headers by which the controller knows the operator."""
+    return {"authorization": f"Bearer {bot.secret('controller.env', 'CONTROLLER_TOKEN')}"}
+
+
 @pytest.fixture(scope="session")
 def second(bot: Bot) -> Iterator[Bot]:
     """A second bot on the same engine whose sessions each have a sandbox and a workspace of their own."""

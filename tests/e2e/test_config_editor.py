@@ -12,7 +12,7 @@ from tests.support.bots import Bot, http
 from tests.support.chromium import chromium, is_complaint
 from tests.support.polling import wait_for
 
-from .test_controller_gateway import BAD_BUT_VALID
+from .test_controller_gateway import BAD_BUT_VALID, call
 
 #: Milliseconds until a gateway was given up and has its old configuration again.
 _LONG = 400_000
@@ -26,7 +26,7 @@ def page(bot: Bot) -> Iterator[Page]:
     with chromium() as browser:
         context = browser.new_context(base_url=bot.controller_url)
         page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
+        page.on("console", lambda said: complaints.append(said.text) if is_complaint(said, restarts=True) else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto("/")
         page.get_by_label("Controller token").fill(bot.secret("controller.env", "CONTROLLER_TOKEN"))
@@ -37,14 +37,12 @@ def page(bot: Bot) -> Iterator[Page]:
 
 
 @pytest.fixture
-def editor(page: Page) -> Page:
-    wait_until_the_schema_is_there(page)
-    return page
-
-
-def wait_until_the_schema_is_there(page: Page) -> None:
+def editor(bot: Bot, page: Page, operator: dict[str, str]) -> Page:
+    # The controller comes back to a gateway that has just started a moment after that is ready.
+    wait_for("the schema", lambda: call(bot, operator, "GET", "/gateway/config/schema").status == 200, 180)
     page.goto("/pages/config")
     expect(page.locator("#schema")).to_contain_text("Names and values are those of OpenClaw", timeout=60_000)
+    return page
 
 
 def write(page: Page, text: str) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 from typing import Any
 
-import pytest
 from nacl.signing import SigningKey
 
 from tests.support.bots import Answer, Bot, http
@@ -17,11 +16,6 @@ from tests.support.websocket import WebSocket
 
 #: OpenClaw validates it and refuses to start with it: hooks want a token.
 BAD_BUT_VALID = "{hooks: {enabled: true}}"
-
-
-@pytest.fixture(scope="module")
-def operator(bot: Bot) -> dict[str, str]:
-    return {"authorization": f"Bearer {bot.secret('controller.env', 'CONTROLLER_TOKEN')}"}
 
 
 def call(bot: Bot, operator: dict[str, str], method: str, path: str, body: Any = None, **headers: str) -> Answer:

@@ -31,7 +31,7 @@ def page(bot: Bot) -> Iterator[Page]:
     with chromium() as browser:
         context = browser.new_context(base_url=bot.controller_url)
         page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
+        page.on("console", lambda said: complaints.append(said.text) if is_complaint(said, restarts=True) else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto("/")
         page.get_by_label("Controller token").fill(bot.secret("controller.env", "CONTROLLER_TOKEN"))

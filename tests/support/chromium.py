@@ -26,6 +26,15 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def is_complaint(message: ConsoleMessage) -> bool:
-    """An error of a page or of the server; that a request was refused is what some tests are about."""
-    return message.type == "error" and "responded with a status of 4" not in message.text
+#: What browser and htmx say of a server that is away for a moment.
+_AWAY = ("Failed to load resource", "net::ERR_", "htmx:sendError", "htmx:responseError", "htmx:sseError")
+
+
+def is_complaint(message: ConsoleMessage, *, restarts: bool = False) -> bool:
+    """An error of a page or of the server; that a request was refused is what some tests are about.
+
+    :param restarts: gateway and controller are restarted meanwhile: that they do not answer then is no error.
+    """
+    if message.type != "error" or "responded with a status of 4" in message.text:
+        return False
+    return not (restarts and message.text.startswith(_AWAY))

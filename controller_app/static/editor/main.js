@@ -124,7 +124,11 @@ async function loadSchema() {
   const shown = document.getElementById("schema");
   try {
     const answer = await fetch(`${root}/gateway/config/schema`, { headers: { Accept: "application/json" } });
-    if (!answer.ok) throw new Error((await answer.json()).detail);
+    if (!answer.ok) {
+      // A gateway that starts has it in a moment.
+      if (answer.status === 503 || answer.status === 504) setTimeout(loadSchema, 10_000);
+      throw new Error((await answer.json()).detail);
+    }
     schema = new Schema(await answer.json(), managed());
     shown.textContent = `Names and values are those of OpenClaw ${schema.version}.`;
   } catch (error) {
