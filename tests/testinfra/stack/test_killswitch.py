@@ -61,10 +61,10 @@ def operators_rules(lab: Lab) -> str:
 
 
 def connection(lab: Lab, bot: str) -> str:
-    """The one connection outside that a bot's gateway keeps."""
-    return lab.sh(
-        f"nsenter --net=/proc/{lab.pid(bot, 'gateway')}/ns/net ss -Htn state established dport = :9000 | sort | head -1"
-    )
+    """Both ends of the one connection outside that a bot's gateway keeps."""
+    inside = f"nsenter --net=/proc/{lab.pid(bot, 'gateway')}/ns/net"
+    # The columns before them say what is on its way at the moment.
+    return lab.sh(f"{inside} ss -Htn state established dport = :9000 | awk '{{print $3, $4}}' | sort | head -1")
 
 
 def policies_end(lab: Lab, bot: str) -> None:
