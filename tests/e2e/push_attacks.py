@@ -17,6 +17,47 @@ propose() { push "$url" "$1:refs/heads/proposal/t"; }
 offer() { propose "$(git commit-tree -p HEAD -m attack "$1")"; }
 try() { offer "$(git mktree --missing)"; }
 """
+#: ``raw HOW NAME`` sends a commit as no Git would: its pack is bent. It succeeds if the other side unpacked it.
+RAW = r"""
+cat > /tmp/bend.js <<'END'
+const fs = require("fs"), crypto = require("crypto");
+const [how, name, commit] = process.argv.slice(2);
+const pack = fs.readFileSync("/tmp/pack");
+const sealed = (body) => Buffer.concat([body, crypto.createHash("sha1").update(body).digest()]);
+const head = (version, count) => {
+  const body = Buffer.from(pack.subarray(0, -20));
+  body.writeUInt32BE(version, 4);
+  body.writeUInt32BE(count, 8);
+  return sealed(body);
+};
+const bent = {
+  whole: () => pack,
+  "cut short": () => pack.subarray(0, pack.length >> 1),
+  "with a wrong checksum": () => Buffer.concat([pack.subarray(0, -20), Buffer.alloc(20)]),
+  "of 4,294,967,295 objects": () => head(2, 0xffffffff),
+  "of fewer objects than it has": () => head(2, 0),
+  "of another version": () => head(9, pack.readUInt32BE(8)),
+  "with something behind it": () => Buffer.concat([pack, Buffer.from("PACK")]),
+  "that is none": () => Buffer.from("#!/bin/sh\n"),
+};
+const line = `${"0".repeat(40)} ${commit} refs/heads/proposal/${name}\0report-status`;
+const length = (line.length + 4).toString(16).padStart(4, "0");
+process.stdout.write(Buffer.concat([Buffer.from(`${length}${line}0000`), bent[how]()]));
+END
+raw() {
+    echo "$1" >> workspace/SOUL.md; git add .; change
+    printf 'HEAD\n^origin/main\n' | git pack-objects -q --revs --stdout > /tmp/pack
+    node /tmp/bend.js "$1" "$2" "$(git rev-parse HEAD)" > /tmp/request
+    curl -s -m 60 -o /tmp/answer -w 'status %{http_code}\n' -H "$GIT_CONFIG_VALUE_0" --data-binary @/tmp/request \
+        -H 'Content-Type: application/x-git-receive-pack-request' "$url/git-receive-pack" >&2
+    tr -cd '\n -~' < /tmp/answer >&2
+    grep -aq 'unpack ok' /tmp/answer
+}
+"""
+_PACKS = (
+    "cut short", "with a wrong checksum", "of 4,294,967,295 objects", "of fewer objects than it has",
+    "of another version", "with something behind it", "that is none",
+)  # fmt: skip
 _REFERENCES = {
     "main": "refs/heads/main",
     "tag": "refs/tags/v1",
@@ -81,6 +122,7 @@ ATTACKS = {
     "with another token": f"{_OTHER}; {{ entry 100644 blob a $(blob); }} | try",
     "without a token": "unset GIT_CONFIG_COUNT; { entry 100644 blob a $(blob); } | try",
     "with options": 'change; push -o promote "$url" HEAD:refs/heads/proposal/t',
+    **{f"of a pack {how}": f"{RAW}raw '{how}' t" for how in _PACKS},
 }
 
 #: Pushes to another bot's repository with the own token. ``$name`` is that bot, ``$other`` its controller's address,

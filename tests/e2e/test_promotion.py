@@ -18,7 +18,7 @@ from tests.support.polling import wait_for
 
 from .conftest import INVENTORY
 from .proposing import SKILL, agent_call, approved_commit, git, history, play, propose, refs, repository, seen, tool
-from .push_attacks import ATTACKS, PREPARE
+from .push_attacks import ATTACKS, PREPARE, RAW
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -222,6 +222,12 @@ class TestPushesFromTheGateway:
         )
         assert done.returncode == 0, done.stderr
         assert "proposals.git refs/heads/proposal/by-hand" in refs(bot)
+
+    def test_a_pack_sent_by_hand_is_taken_if_it_is_sound(self, bot: Bot) -> None:
+        """So that a bent one is refused for that."""
+        done = bot.sh(f"{PREPARE}{RAW}raw whole sent-by-hand")
+        assert done.returncode == 0, done.stderr
+        assert "proposals.git refs/heads/proposal/sent-by-hand" in refs(bot)
 
     @pytest.mark.parametrize("attack", ATTACKS)
     def test_push_is_refused_and_changes_nothing(self, bot: Bot, main_of_now: None, attack: str) -> None:
