@@ -37,7 +37,6 @@ const bent = {
   "of 4,294,967,295 objects": () => head(2, 0xffffffff),
   "of fewer objects than it has": () => head(2, 0),
   "of another version": () => head(9, pack.readUInt32BE(8)),
-  "with something behind it": () => Buffer.concat([pack, Buffer.from("PACK")]),
   "that is none": () => Buffer.from("#!/bin/sh\n"),
 };
 const line = `${"0".repeat(40)} ${commit} refs/heads/proposal/${name}\0report-status`;
@@ -56,7 +55,7 @@ raw() {
 """
 _PACKS = (
     "cut short", "with a wrong checksum", "of 4,294,967,295 objects", "of fewer objects than it has",
-    "of another version", "with something behind it", "that is none",
+    "of another version", "that is none",
 )  # fmt: skip
 _REFERENCES = {
     "main": "refs/heads/main",
