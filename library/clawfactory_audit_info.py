@@ -51,7 +51,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core import audit
-from ansible.module_utils.clawfactory_core.errors import CoreError
+from ansible.module_utils.clawfactory_core.errors import CoreError, InvalidInput
+from ansible.module_utils.clawfactory_core.names import check_bot_name
 
 #: Problems of a log that are told: the first one is where it broke.
 _TOLD = 20
@@ -82,6 +83,10 @@ def _told(log: dict[str, object]) -> list[str]:
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     directory, bot = Path(module.params["root"]) / "audit", module.params["bot"]
+    try:
+        check_bot_name(bot)
+    except InvalidInput as error:
+        module.fail_json(msg=str(error))
     logs = [_read(path) for path in (directory / f"{bot}.jsonl", directory / bot / "broker.jsonl")]
     problems = [problem for log in logs if isinstance(log["problems"], list) for problem in log["problems"]]
     table = [line for log in logs for line in _told(log)]

@@ -71,6 +71,14 @@ def test_a_broken_log_of_the_broker_fails_too(root):
     assert f"{log}, line 1: " in verify(root).failures[BOT]
 
 
+def test_a_name_that_is_a_path_reads_nothing(root):
+    (root / "outside.jsonl").write_text("secret of somebody\n")
+    (root / "hosts.yml").write_text("bots:\n  hosts:\n    ../outside: {ansible_connection: local}\n")
+    run = verify(root)
+    assert run.returncode != 0
+    assert "is not valid" in run.failures["../outside"]
+
+
 def test_a_log_that_is_a_link_is_told_and_not_followed(root):
     decisions(root).unlink()
     decisions(root).symlink_to("/etc/passwd")
