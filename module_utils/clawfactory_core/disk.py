@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -161,6 +163,17 @@ def why_low(limit: DiskLimit, free: int) -> str | None:
     )
 
 
+@contextmanager
+def judging(directory: Path) -> Iterator[None]:
+    """Who stops a bot and who lets it run again wait for each other, so that neither acts on what was true before."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_mark(directory: Path, limit: DiskLimit, reason: str, message: str) -> bool:
     """Note that a bot may not run; false if that is noted already.
 
@@ -206,7 +219,9 @@ def release(directory: Path, bot: str) -> bool:
         problem = why_over(limit, usage) or why_low(limit, free_bytes(limit))
         if problem is not None:
             raise Conflict(f"{bot} was stopped by its disk limit and stays so: {problem}")
-    mark_file(directory, bot).unlink(missing_ok=True)
+    # A kill that has begun ends first: it must not hit what is started after this.
+    with judging(directory):
+        mark_file(directory, bot).unlink(missing_ok=True)
     return True
 
 

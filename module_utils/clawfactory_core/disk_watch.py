@@ -18,9 +18,11 @@ from pathlib import Path
 from .disk import (
     DiskLimit,
     free_bytes,
+    judging,
     mark_file,
     measure,
     parse_limit,
+    read_limit,
     read_mark,
     why_low,
     why_over,
@@ -94,8 +96,9 @@ class Watcher:
         for group in _by_file_system(self._limits, self._complain):
             self._check_group(group)
         for limit in self._limits:
-            if mark_file(self._directory, limit.bot).exists():
-                self._enforce(limit)
+            with judging(self._directory):
+                if mark_file(self._directory, limit.bot).exists():
+                    self._enforce(limit)
 
     def _check_group(self, group: list[DiskLimit]) -> None:
         """Stop one bot of a file system that is nearly full: the one that takes most of it.
@@ -111,7 +114,7 @@ class Watcher:
         victim = max(running, key=lambda limit: self._usage.get(limit.bot, 0))
         free = free_bytes(victim)
         if free * 4 < victim.min_free_bytes * max(4 - stopped, 1):
-            self._mark(victim, "free", why_low(victim, free) or "")
+            self._judge(victim.bot, "free", lambda limit: why_low(limit, free))
 
     def _check_usage(self, limit: DiskLimit) -> None:
         started = time.monotonic()
@@ -126,15 +129,22 @@ class Watcher:
         self._usage[limit.bot] = usage.used_bytes
         self._complain(limit.bot, f"{limit.path}: {usage.problem}" if usage.problem else "")
         _LOG.debug("%s: %d bytes in %d entries, %.2f s", limit.bot, usage.used_bytes, usage.entries, took)
-        problem = why_over(limit, usage)
-        if problem is not None:
-            self._mark(limit, "limit", problem)
+        self._judge(limit.bot, "limit", lambda limit: why_over(limit, usage))
 
-    def _mark(self, limit: DiskLimit, reason: str, message: str) -> None:
-        # The mark first: whoever starts bots looks for it, so nothing can start between mark and stop.
-        if write_mark(self._directory, limit, reason, message):
-            _LOG.error("stopping %s: %s", limit.bot, message)
-        self._enforce(limit)
+    def _judge(self, bot: str, reason: str, problem: Callable[[DiskLimit], str | None]) -> None:
+        """Mark and stop a bot that is over the limit it has now: it may have been given a higher one meanwhile."""
+        with judging(self._directory):
+            try:
+                limit = read_limit(self._directory, bot)
+            except (CoreError, OSError):
+                return  # told of, and asked again, by the next look at the limits
+            message = None if limit is None else problem(limit)
+            if limit is None or message is None:
+                return
+            # The mark first: whoever starts bots looks for it, so nothing can start between mark and stop.
+            if write_mark(self._directory, limit, reason, message):
+                _LOG.error("stopping %s: %s", limit.bot, message)
+            self._enforce(limit)
 
     def _enforce(self, limit: DiskLimit) -> None:
         """A marked bot does not run, whoever started it."""

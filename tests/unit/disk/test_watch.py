@@ -84,6 +84,50 @@ def test_the_mark_is_there_before_the_container_is_stopped(tmp_path, add_bot):
     assert all(seen)
 
 
+def test_a_limit_raised_while_the_tree_is_measured_is_the_one_that_counts(tmp_path, engine, add_bot, monkeypatch):
+    state = add_bot("bot1", limit_bytes=1, size=MIB)
+    directory = tmp_path / "disk"
+
+    def measured_while_the_operator_raises_it(path, tick):
+        usage = disk.measure(path, tick)
+        disk.limit_file(directory, "bot1").write_text(
+            disk.DiskLimit("bot1", state, 5 * MIB, 0, "bot1-gateway").to_json()
+        )
+        return usage
+
+    monkeypatch.setattr(disk_watch, "measure", measured_while_the_operator_raises_it)
+    disk_watch.Watcher(directory, engine.stop).once()
+    assert disk.read_mark(directory, "bot1") is None
+    assert "bot1-gateway" in engine.running
+
+
+def test_a_bot_is_let_go_only_when_a_kill_that_has_begun_is_over(tmp_path, add_bot):
+    """What is started after the release would be hit by it, with no mark left to tell why."""
+    state = add_bot("bot1", size=6 * MIB)
+    directory = tmp_path / "disk"
+    releasing: list[threading.Thread] = []
+    over: list[str] = []
+
+    def release() -> None:
+        disk.release(directory, "bot1")
+        over.append("released")
+
+    def slow_stop(limit: disk.DiskLimit) -> bool:
+        if not releasing:
+            (state / "file").unlink()
+            releasing.append(threading.Thread(target=release))
+            releasing[0].start()
+            releasing[0].join(0.3)
+            over.append("killed")
+        return True
+
+    watcher = disk_watch.Watcher(directory, slow_stop)
+    watcher.once()
+    releasing[0].join(5)
+    assert over == ["killed", "released"]
+    assert disk.read_mark(directory, "bot1") is None
+
+
 def test_an_engine_that_fails_is_asked_again(tmp_path, engine, add_bot, caplog):
     add_bot("bot1", size=6 * MIB)
     engine.fails = True
