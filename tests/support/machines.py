@@ -38,6 +38,18 @@ _CAPABILITIES = (
 _NEVER = {"SYS_MODULE", "SYS_TIME", "SYS_RAWIO"}
 
 
+# With the host's cgroups in sight an engine puts its containers beside the machine, where the kill switch of the host's
+# own bots finds users of bots in containers that nobody knows, and kills them. These belong to the machine: below it.
+_CONTAIN_ENGINE = """
+import json, pathlib
+# Some hierarchies may not be in use: there everything is at the top.
+paths = {line.split(":", 2)[2].strip().removesuffix("/init.scope") for line in pathlib.Path("/proc/1/cgroup").open()}
+(machine,) = paths - {"/"}
+pathlib.Path("/etc/docker").mkdir(exist_ok=True)
+pathlib.Path("/etc/docker/daemon.json").write_text(json.dumps({"cgroup-parent": f"{machine}/engine"}))
+"""
+
+
 class MachineError(Exception):
     """A machine could not be made; the text has what the engine or systemd said."""
 
@@ -99,6 +111,7 @@ def create(name: str, image: str = IMAGE) -> None:
         "--env", "container=docker", image, *init_arguments(),
     )  # fmt: skip
     wait_until_up(name)
+    docker("exec", name, "python3", "-c", _CONTAIN_ENGINE)
 
 
 def wait_until_up(name: str) -> None:
