@@ -100,6 +100,27 @@ def apply_repository(plan: RepositoryPlan) -> None:
         _make_approved(request)
 
 
+def adopt_repository(request: RepositoryRequest, source: Path) -> None:
+    """Make what is missing from a bare repository: its ``main`` is the authority, every other branch a proposal.
+
+    :param source: readable by the owner; its configuration and hooks must be ours.
+    :raises CoreError: git fails; what exists is complete.
+    """
+    uid = request.owner
+    fetch = ("fetch", "--quiet", "--no-write-fetch-head", "--", str(source))
+    if not (request.origin / "HEAD").exists():
+        bare = _bare(request.origin.with_name(".origin.partial"), uid)
+        run_git(bare, *fetch, f"{MAIN}:{MAIN}", uid=uid)
+        _check(bare, uid, main_commit(bare, uid))
+        _finish(bare, request.origin, owner=uid)
+    if not (request.proposals / "HEAD").exists():
+        _make_proposals(request)
+    branches = run_git(source, "for-each-ref", "--format=%(refname)", "refs/heads", uid=uid).split()
+    others = [f"{branch}:{branch}" for branch in branches if branch != MAIN]
+    if others:
+        run_git(request.proposals, *fetch, *others, uid=uid)
+
+
 def _make_origin(request: RepositoryRequest) -> None:
     work = _fresh(request.origin.with_name(".template.partial"))
     shutil.copytree(request.template, work, symlinks=True, dirs_exist_ok=True)
