@@ -255,7 +255,7 @@ def _make_services(
         broker=broker,
         restart=RestartService(broker, decisions, clock, status.forget),
         logs=LogStreams(broker),
-        audit=SecurityAuditService(broker, clock),
+        audit=SecurityAuditService(broker, clock, settings.socket.with_name("security-audit.json")),
         gateway_config=ConfigService(jobs, JobsClient(settings.jobs_socket, timeout=CHECK_SECONDS), link),
         devices=DeviceService(link, settings.device_dir, decisions),
         mirror=_make_mirror(settings, proposals, github_client),

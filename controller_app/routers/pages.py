@@ -25,7 +25,7 @@ from ..dependencies import (
 from ..schemas.audit import AuditPage, AuditVerification
 from ..schemas.promotion import Job, PastPromotion
 from ..schemas.snapshots import Memory
-from ..schemas.status import Status
+from ..schemas.status import ScheduledSnapshot, Status
 from ..services.chart import HEIGHT, WIDTH, draw_growth
 from ..services.diff import parse_diff
 from ..services.jobs import JobsClient
@@ -89,6 +89,7 @@ async def read_snapshots(request: Request, machine: MachineDep) -> Response:
         "height": HEIGHT,
         "total": sum(one.size for one in snapshots),
         "machine": info,
+        "schedule": ScheduledSnapshot.find(info),
         "now": _now(),
     }
     return render_page(request, "snapshots.html", context)

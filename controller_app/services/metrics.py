@@ -36,6 +36,15 @@ def _families(status: Status) -> Iterator[tuple[str, str, dict[str, _Value]]]:
     yield "snapshots", "Number of snapshots.", {bot: snapshot.count if snapshot else None}
     yield "snapshots_bytes", "Size of all snapshots.", {bot: snapshot.total_size if snapshot else None}
     yield "snapshot_age_seconds", "Age of the newest snapshot.", {bot: snapshot.age if snapshot else None}
+    run = machine.schedule
+    known = run is not None and run.state != "running"
+    yield (
+        "snapshot_schedule_ok",
+        "Whether the last scheduled snapshot succeeded.",
+        {bot: run.state != "failed" if run and known else None},
+    )
+    age = (status.time - run.time).total_seconds() if run and run.time else None
+    yield "snapshot_schedule_age_seconds", "Time since the last scheduled snapshot began.", {bot: age}
     yield "disk_free_bytes", "Room on the machine's disk.", {bot: machine.free_bytes}
     yield "problems", "What could not be looked at.", {bot: len(status.problems)}
 

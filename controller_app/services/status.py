@@ -19,7 +19,15 @@ from clawfactory_core.errors import CoreError
 
 from ..schemas.health import Health
 from ..schemas.snapshots import Snapshot
-from ..schemas.status import ApprovedStatus, EgressDenial, GatewayStatus, MachineStatus, SnapshotStatus, Status
+from ..schemas.status import (
+    ApprovedStatus,
+    EgressDenial,
+    GatewayStatus,
+    MachineStatus,
+    ScheduledSnapshot,
+    SnapshotStatus,
+    Status,
+)
 from .gateway import GatewayHealth, GatewayProbe
 from .history import read_live_commit
 from .kept import Joined, Kept
@@ -142,6 +150,7 @@ class StatusService:
             promotion=promotion.get("running") if promotion else None,
             drift=promotion.get("drift") if promotion else None,
             behind=promotion.get("behind") if promotion else None,
+            schedule=ScheduledSnapshot.find(named),
             denials=[EgressDenial.model_validate(entry) for entry in egress["denied"]] if egress else None,
         )
 

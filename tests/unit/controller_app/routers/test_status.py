@@ -30,7 +30,7 @@ async def test_status_by_token(client, bearer, commit, repositories):
         "approved": {"commit": commit, "branch": "main", "reason": None},
         "machine": {
             "locked": False, "key": True, "free_bytes": 8 << 30, "total_bytes": 64 << 30, "promotion": "", "drift": [],
-            "behind": 0, "denials": [],
+            "behind": 0, "denials": [], "schedule": None,
         },
         "proposals_open": 0,
         "snapshot": None,
@@ -112,6 +112,33 @@ async def test_what_was_asked_for_and_what_came_of_it_show_at_once(client, beare
     jobs.jobs[job]["state"] = "done"
     assert (await client.get(f"/jobs/{job}", headers=bearer)).json()["state"] == "done"
     assert await count() == 1
+
+
+RUN = {"state": "failed", "time": "2027-01-15T07:00:00Z", "snapshot": "", "problem": "no room <b>"}
+
+
+@pytest.mark.parametrize(
+    ("run", "ok", "age", "words"),
+    [
+        (RUN, "0", "3600", "The last scheduled one failed"),
+        ({**RUN, "time": ""}, "0", None, "The last scheduled one failed"),
+        ({**RUN, "state": "verified", "problem": ""}, "1", "3600", "was made and verified"),
+        ({**RUN, "state": "made", "problem": ""}, "1", "3600", "was made,"),
+        ({**RUN, "state": "running", "problem": ""}, None, "3600", "is being made"),
+        ({}, None, None, None),
+    ],
+)
+async def test_the_last_scheduled_snapshot_is_told(operator, jobs, repositories, run, ok, age, words):
+    jobs.answers["machine_info"] = {"machine": {**MACHINE, "schedule": run}}
+    found = (await operator.get("/status")).json()["machine"]["schedule"]
+    assert found == ({**run, "time": run["time"] or None} if run else None)
+    figures = dict(line.split(" ") for line in (await operator.get("/metrics")).text.splitlines() if line[0] != "#")
+    assert figures.get('clawfactory_snapshot_schedule_ok{bot="bot1"}') == ok
+    assert figures.get('clawfactory_snapshot_schedule_age_seconds{bot="bot1"}') == age
+    for page in ("/", "/pages/snapshots"):
+        text = (await operator.get(page)).text
+        assert (words or "The last scheduled one") in text if run else "The last scheduled one" not in text
+        assert ("no room &lt;b&gt;" in text) is bool(run and run["problem"])
 
 
 async def test_metrics(client, bearer, commit, repositories):
