@@ -7,6 +7,8 @@
   connection of its own; ``…-per-second``: answers in a second, all clients together.
 - ``overview-snapshot-p99-ms``, ``overview-snapshot-per-second``: of the overview while a snapshot of 1 GB is made, by
   the code of the jobs service in a process of its own, of made-up data in ``--folder``.
+- ``health-p99-ms``, ``health-snapshot-p99-ms``: the same of ``/health``, which looks at nothing: what clients, proxy and
+  machine take by themselves.
 - ``rss-idle-mb``, ``rss-used-mb``: memory of the controller's processes, before and after 1,000 requests.
 - ``cold-start-seconds``: from the start of the controller's container to its first answer at the proxy; median.
 
@@ -54,6 +56,8 @@ GOALS = {
     "rss-idle-mb": "<= 90",
     "rss-used-mb": "<= 90",
     "cold-start-seconds": "",
+    "health-p99-ms": "",
+    "health-snapshot-p99-ms": "",
 }
 
 
@@ -222,9 +226,10 @@ def measure(where: Target, *, quick: bool, size_mb: int, folder: Path) -> dict[s
     slow = devices_by_command(where, 3 if quick else 10)
     found |= {"devices-controller-ms": 1000 * fast, "devices-command-ms": 1000 * slow, "devices-speedup": slow / fast}
     each = 10 if quick else 100
-    for name, path in (("status", "/status"), ("overview", "/controller")):
+    for name, path in (("health", "/health"), ("status", "/status"), ("overview", "/controller")):
         found[f"{name}-p99-ms"], found[f"{name}-per-second"] = hammer(where, path, lambda count: count < each)
     with snapshot(folder, size_mb) as process:
+        found["health-snapshot-p99-ms"], _ = hammer(where, "/health", lambda count: count < each)
         p99, rate = hammer(where, "/controller", lambda count: process.poll() is None)
     found |= {"overview-snapshot-p99-ms": p99, "overview-snapshot-per-second": rate}
     connection = where.connect()
