@@ -7,8 +7,8 @@
   connection of its own; ``…-per-second``: answers in a second, all clients together.
 - ``overview-snapshot-p99-ms``, ``overview-snapshot-per-second``: of the overview while a snapshot of 1 GB is made, by
   the code of the jobs service in a process of its own, of made-up data in ``--folder``.
-- ``health-p99-ms``, ``health-snapshot-p99-ms``: the same of ``/health``, which looks at nothing: what clients, proxy and
-  machine take by themselves.
+- ``health-p99-ms``, ``health-snapshot-p99-ms``: the same of ``/health``, which looks at nothing: what clients, proxy
+  and machine take by themselves.
 - ``rss-idle-mb``, ``rss-used-mb``: memory of the controller's processes, before and after 1,000 requests.
 - ``cold-start-seconds``: from the start of the controller's container to its first answer at the proxy; median.
 

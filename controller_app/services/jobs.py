@@ -59,12 +59,13 @@ class JobsClient:
 
     def _note(self, job: dict[str, Any]) -> None:
         """Tell of a job once when it is new, and once when it is over, however often it is asked for."""
-        known = job["id"] in self._unfinished
-        if job["state"] in ENDED:
-            self._unfinished.discard(job["id"])
+        identity, ended = str(job.get("id")), job.get("state") in ENDED
+        known = identity in self._unfinished
+        if ended:
+            self._unfinished.discard(identity)
         else:
-            self._unfinished.add(job["id"])
-        if known is (job["state"] in ENDED):
+            self._unfinished.add(identity)
+        if known is ended:
             self._tell()
 
     def _tell(self) -> None:

@@ -97,7 +97,7 @@ class Joined(Generic[T]):
         return await asyncio.shield(self._next)
 
     async def _run(self, before: asyncio.Task[T] | None) -> T:
-        if before is not None:
+        if before is not None and not before.done():
             await asyncio.wait([before])
         self._going, self._next = self._next, None
         return await self._look()
