@@ -78,15 +78,18 @@ class SecurityAuditService:
             await self._task
 
     async def _run(self, begun: SecurityAudit) -> None:
-        await self._keep(begun)
+        last = begun.model_copy(update={"state": "failed", "problem": "it was broken off"})
         try:
+            await self._keep(begun)
             done = await self._broker.run(_COMMAND, seconds=_SECONDS)
             report = parse_answer(AuditReport, _parse(done.text))
-            self._last = begun.model_copy(update={"state": "done", "report": report})
+            last = begun.model_copy(update={"state": "done", "report": report})
             self._took = max(1.0, self._clock() - begun.started.timestamp())
         except Refusal as refusal:
-            self._last = begun.model_copy(update={"state": "failed", "problem": str(refusal)})
-        await self._keep(self._last)
+            last = begun.model_copy(update={"state": "failed", "problem": str(refusal)})
+        finally:
+            self._last = last
+        await self._keep(last)
 
     async def _keep(self, audit: SecurityAudit) -> None:
         try:
