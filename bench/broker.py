@@ -245,7 +245,7 @@ def sandbox(image: str) -> Iterator[None]:
 @contextmanager
 def broker(folder: Path, image: str) -> Iterator[tuple[str, int]]:
     """A broker that serves: its gateway's socket, and its process id."""
-    clients = {}
+    clients: dict[str, dict[str, Any]] = {}
     for name, uid in (("gateway", UID), ("controller", UID + 1)):
         directory = folder / name
         directory.mkdir()

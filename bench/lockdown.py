@@ -209,7 +209,8 @@ def measure(folder: Path, labs: dict[str, Lab], runs: int) -> dict[str, float]:
         "twenty": {first: bots_of(first, MANY)},
         "three-machines": {name: bots_of(name, 1) for name in MACHINES},
     }
-    ratios, seconds = {}, {}
+    ratios: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for name, bots in cases.items():
         pings, packets, gone = [], [], []
         for _ in range(runs):

@@ -37,6 +37,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -317,7 +319,7 @@ def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day
                 found.size = ours.size() - before
             else:
                 command = others[name]["create"].replace("{n}", str(day))
-                found = measure(lambda command=command: shell(bench, command))
+                found = measure(partial(shell, bench, command))
                 made = kept.get(name)
                 suffix = "tar" if name == "tar|age" else "zstd"
                 found.size = size_of(made) - before if made else (peer_folder / f"{suffix}.{day}.age").stat().st_size
@@ -342,7 +344,7 @@ def restore_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], da
             else:
                 target = fresh(bench.folder / "restored")
                 command = others[name]["restore"].replace("{n}", str(day)).replace("{to}", str(target))
-                found = measure(lambda command=command: shell(bench, command))
+                found = measure(partial(shell, bench, command))
                 shutil.rmtree(target)
             samples[name].append(found)
             bench.note(f"  run {run} {name}: {found.wall:.2f} s, {found.cpu:.2f} s of processors")
@@ -405,7 +407,7 @@ def sizes(bench: Bench, size_mb: int) -> None:
     shutil.rmtree(ours.root)
 
 
-def commit_forever(database: Path, started: multiprocessing.Event, ending: multiprocessing.Event, result: Path) -> None:
+def commit_forever(database: Path, started: Event, ending: Event, result: Path) -> None:
     """Forty transactions a second; the longest of them, in ms, goes to ``result``."""
     connection = sqlite3.connect(database, isolation_level=None, timeout=60)
     connection.execute("CREATE TABLE IF NOT EXISTS bench_writes(n INT)")

@@ -1,4 +1,8 @@
-"""What routes ask for, named once."""
+"""What routes ask for, named once.
+
+All of it is asynchronous although nothing here waits: FastAPI has a thread run what is not, which costs more than it
+does.
+"""
 
 from __future__ import annotations
 
@@ -108,67 +112,67 @@ def get_services(request: Request) -> Services:
     return get_app_services(request.app)
 
 
-def get_session_service(request: Request) -> SessionService:
+async def get_session_service(request: Request) -> SessionService:
     """Return the session service."""
     return get_services(request).sessions
 
 
-def get_status_service(request: Request) -> StatusService:
+async def get_status_service(request: Request) -> StatusService:
     """Return the status service."""
     return get_services(request).status
 
 
-def get_jobs(request: Request) -> JobsClient:
+async def get_jobs(request: Request) -> JobsClient:
     """Return what asks the machine."""
     return get_services(request).jobs
 
 
-def get_machine(request: Request) -> MachineService:
+async def get_machine(request: Request) -> MachineService:
     """Return what knows what the machine says."""
     return get_services(request).machine
 
 
-def get_archives(request: Request) -> ArchiveStore:
+async def get_archives(request: Request) -> ArchiveStore:
     """Return the snapshots as files."""
     return get_services(request).archives
 
 
-def get_proposal_service(request: Request) -> ProposalService:
+async def get_proposal_service(request: Request) -> ProposalService:
     """Return the proposal service."""
     return get_services(request).proposals
 
 
-def get_webhook_service(request: Request) -> WebhookService:
+async def get_webhook_service(request: Request) -> WebhookService:
     """Return what judges webhooks."""
     return get_services(request).webhook
 
 
-def get_device_service(request: Request) -> DeviceService:
+async def get_device_service(request: Request) -> DeviceService:
     """Return what knows who may talk to the bot."""
     return get_services(request).devices
 
 
-def get_broker(request: Request) -> Broker:
+async def get_broker(request: Request) -> Broker:
     """Return what has the logs."""
     return get_services(request).broker
 
 
-def get_restart(request: Request) -> RestartService:
+async def get_restart(request: Request) -> RestartService:
     """Return what restarts the gateway."""
     return get_services(request).restart
 
 
-def get_log_streams(request: Request) -> LogStreams:
+async def get_log_streams(request: Request) -> LogStreams:
     """Return what follows logs."""
     return get_services(request).logs
 
 
-def get_security_audit(request: Request) -> SecurityAuditService:
+async def get_security_audit(request: Request) -> SecurityAuditService:
     """Return what keeps the security audit."""
     return get_services(request).audit
 
 
-def get_gateway_config(request: Request) -> ConfigService:
+async def get_gateway_config(request: Request) -> ConfigService:
     """Return what shows and changes OpenClaw's configuration."""
     return get_services(request).gateway_config
 
@@ -188,7 +192,7 @@ LogStreamsDep = Annotated[LogStreams, Depends(get_log_streams)]
 SecurityAuditDep = Annotated[SecurityAuditService, Depends(get_security_audit)]
 
 
-def get_client_address(request: Request) -> str:
+async def get_client_address(request: Request) -> str:
     """Return the address the proxy saw, for throttling."""
     return request.client.host if request.client else "unknown"
 
@@ -196,7 +200,7 @@ def get_client_address(request: Request) -> str:
 ClientAddressDep = Annotated[str, Depends(get_client_address)]
 
 
-def verify_origin(request: Request) -> None:
+async def verify_origin(request: Request) -> None:
     """Refuse a write from elsewhere. Same site is not enough: the bot's own pages are on the same host.
 
     :raises ForeignOrigin: ``Origin``, else ``Referer``, does not name this controller.
@@ -223,7 +227,7 @@ def is_operator(request: Request, sessions: SessionService, client: str) -> bool
     return sessions.is_open(request.cookies.get(sessions.cookie_name))
 
 
-def require_operator(request: Request, sessions: SessionServiceDep, client: ClientAddressDep) -> None:
+async def require_operator(request: Request, sessions: SessionServiceDep, client: ClientAddressDep) -> None:
     """Let only the operator pass, for routes that programs call.
 
     :raises NotAuthenticated: neither token nor session.
@@ -232,7 +236,7 @@ def require_operator(request: Request, sessions: SessionServiceDep, client: Clie
         raise NotAuthenticated
 
 
-def require_page_operator(request: Request, sessions: SessionServiceDep, client: ClientAddressDep) -> None:
+async def require_page_operator(request: Request, sessions: SessionServiceDep, client: ClientAddressDep) -> None:
     """Let only the operator pass, for pages.
 
     :raises LoginRequired: neither token nor session.
@@ -241,7 +245,7 @@ def require_page_operator(request: Request, sessions: SessionServiceDep, client:
         raise LoginRequired
 
 
-def redeem_link_token(request: Request, sessions: SessionServiceDep, client: ClientAddressDep) -> None:
+async def redeem_link_token(request: Request, sessions: SessionServiceDep, client: ClientAddressDep) -> None:
     """Log in by the ``?token=`` of a page's address, and take it out of the address.
 
     :raises LinkRedeemed: the token is right.

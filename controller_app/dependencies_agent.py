@@ -40,12 +40,12 @@ def get_agent_services(request: Request) -> AgentServices:
     return services
 
 
-def get_agent_service(request: Request) -> AgentService:
+async def get_agent_service(request: Request) -> AgentService:
     """Return the service that answers the bot."""
     return get_agent_services(request).agent
 
 
-def get_git_server(request: Request) -> GitServer:
+async def get_git_server(request: Request) -> GitServer:
     """Return what runs git."""
     return get_agent_services(request).git
 
@@ -54,7 +54,7 @@ AgentServiceDep = Annotated[AgentService, Depends(get_agent_service)]
 GitServerDep = Annotated[GitServer, Depends(get_git_server)]
 
 
-def require_agent(request: Request, client: ClientAddressDep) -> None:
+async def require_agent(request: Request, client: ClientAddressDep) -> None:
     """Let only the bot pass.
 
     :raises NotTheAgent: no token.
@@ -64,7 +64,7 @@ def require_agent(request: Request, client: ClientAddressDep) -> None:
     _check(request, client, basic=False)
 
 
-def require_agent_or_login(request: Request, client: ClientAddressDep) -> None:
+async def require_agent_or_login(request: Request, client: ClientAddressDep) -> None:
     """Let only the bot pass, also by the login that git sends: any user name, and the token as password.
 
     :raises NotTheAgent: no token.

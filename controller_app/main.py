@@ -206,6 +206,17 @@ def _make_services(
         remote=_git_remote(settings) if settings.mirrors else None,
         branch=settings.branch,
     )
+    status = StatusService(
+        bot=settings.bot,
+        build=settings.version,
+        approved_dir=settings.approved_dir,
+        promotion_dir=settings.promotion_dir,
+        gateway=gateway,
+        machine=machine,
+        proposals=proposals,
+        clock=clock,
+    )
+    jobs.on_change(status.forget)
     broker = Broker(settings.broker_socket, settings.bot)
     link = GatewayLink(settings.gateway_url, settings.device_dir, own_approval(broker))
     environment = Environment(
@@ -225,16 +236,7 @@ def _make_services(
             throttle=LoginThrottle(),
             clock=clock,
         ),
-        status=StatusService(
-            bot=settings.bot,
-            build=settings.version,
-            approved_dir=settings.approved_dir,
-            promotion_dir=settings.promotion_dir,
-            gateway=gateway,
-            machine=machine,
-            proposals=proposals,
-            clock=clock,
-        ),
+        status=status,
         templates=Jinja2Templates(env=environment),
         jobs=jobs,
         machine=machine,
@@ -251,9 +253,9 @@ def _make_services(
         refusals=refusals,
         link=link,
         broker=broker,
-        restart=RestartService(broker, decisions, clock),
+        restart=RestartService(broker, decisions, clock, status.forget),
         logs=LogStreams(broker),
-        audit=SecurityAuditService(broker, clock),
+        audit=SecurityAuditService(broker, clock, settings.socket.with_name("security-audit.json")),
         gateway_config=ConfigService(jobs, JobsClient(settings.jobs_socket, timeout=CHECK_SECONDS), link),
         devices=DeviceService(link, settings.device_dir, decisions),
         mirror=_make_mirror(settings, proposals, github_client),

@@ -44,7 +44,7 @@ def serve(operator: FastAPI, path: Path, agent: FastAPI, address: str) -> None:
     on_path = bind_operator_socket(path)
     identity = path.stat().st_ino
     _logger.info("listening on %s, for the bot on %s", path, address)
-    operators = _Server(_config(operator, lifespan="on"))
+    operators = _Server(_config(operator, lifespan="on", http="httptools"))
     agents = _Server(_config(agent, lifespan="off", http=BoundedProtocol, limit_concurrency=_AGENT_CONNECTIONS))
     try:
         asyncio.run(_serve_all([(operators, on_path), (agents, on_address)]))

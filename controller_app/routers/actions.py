@@ -119,5 +119,4 @@ def _require_name(request: Request, confirm: str) -> None:
 
 async def _ask(request: Request, jobs: JobsClient, op: str, **fields: str | None) -> Response:
     job = (await jobs.ask(op, actor=_ACTOR, **fields))["job"]
-    get_services(request).status.forget()
     return RedirectResponse(f"{request.scope.get('root_path', '')}/pages/jobs/{job['id']}", status_code=303)

@@ -170,5 +170,4 @@ def _lines(text: str) -> str:
 
 
 def _job(request: Request, job: dict[str, Any]) -> Response:
-    get_services(request).status.forget()
     return RedirectResponse(f"{request.scope.get('root_path', '')}/pages/jobs/{job['id']}", status_code=303)

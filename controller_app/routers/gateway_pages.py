@@ -132,8 +132,8 @@ async def run_security_audit(request: Request, audit: SecurityAuditDep) -> Respo
 @router.get("/restart")
 async def read_restart(request: Request, restart: RestartDep, status: StatusServiceDep) -> Response:
     """Ask whether the gateway is to be restarted, and show how it is after the last time."""
-    found = await status.read_status()
-    return render_page(request, "restart.html", {"last": restart.last, "gateway": found.gateway, "now": _now()})
+    context = {"last": restart.last, "gateway": await status.read_gateway(), "now": _now()}
+    return render_page(request, "restart.html", context)
 
 
 @router.post("/restart")

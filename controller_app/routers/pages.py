@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from clawfactory_core.errors import CoreError
-from clawfactory_core.jobs.protocol import ENDED, Refusal
+from clawfactory_core.jobs.protocol import Refusal
 
 from ..dependencies import (
     JobsDep,
@@ -25,6 +25,7 @@ from ..dependencies import (
 from ..schemas.audit import AuditPage, AuditVerification
 from ..schemas.promotion import Job, PastPromotion
 from ..schemas.snapshots import Memory
+from ..schemas.status import ScheduledSnapshot, Status
 from ..services.chart import HEIGHT, WIDTH, draw_growth
 from ..services.diff import parse_diff
 from ..services.jobs import JobsClient
@@ -44,7 +45,13 @@ router = APIRouter(
 @router.get("/controller")
 async def read_overview(request: Request, status: StatusServiceDep) -> Response:
     """Show the state of the bot."""
-    return render_page(request, "overview.html", {"status": await status.read_status()})
+    look = await status.look()
+
+    def render(seen: Status) -> bytes:
+        return bytes(render_page(request, "overview.html", {"status": seen}).body)
+
+    # The page says nothing about who looks at it, only about what is before its addresses.
+    return HTMLResponse(look.write(f"overview below {request.scope.get('root_path', '')}", render))
 
 
 @router.get("/pages/proposals")
@@ -82,6 +89,7 @@ async def read_snapshots(request: Request, machine: MachineDep) -> Response:
         "height": HEIGHT,
         "total": sum(one.size for one in snapshots),
         "machine": info,
+        "schedule": ScheduledSnapshot.find(info),
         "now": _now(),
     }
     return render_page(request, "snapshots.html", context)
@@ -111,11 +119,9 @@ async def read_jobs(request: Request, jobs: JobsDep) -> Response:
 
 
 @router.get("/pages/jobs/{job}")
-async def read_job(request: Request, job: JobId, jobs: JobsDep, status: StatusServiceDep) -> Response:
+async def read_job(request: Request, job: JobId, jobs: JobsDep) -> Response:
     """Show one job; while it goes on, the page follows it."""
     found = Job.model_validate((await jobs.ask("job", id=job))["job"])
-    if found.state in ENDED:
-        status.forget()
     return render_page(request, "job.html", {"job": found})
 
 

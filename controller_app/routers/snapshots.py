@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Path
 from starlette.responses import StreamingResponse
 
-from ..dependencies import ArchivesDep, JobsDep, MachineDep, StatusServiceDep, require_operator
+from ..dependencies import ArchivesDep, JobsDep, MachineDep, require_operator
 from ..schemas.agent import SnapshotRequest
 from ..schemas.promotion import Job
 from ..schemas.snapshots import Memory, RenameRequest, Snapshot, SnapshotNamed, VerifyRequest
@@ -43,13 +43,12 @@ async def verify_snapshot(body: VerifyRequest, jobs: JobsDep) -> Job:
 
 
 @router.post("/snapshot/restore", status_code=202)
-async def restore_snapshot(body: SnapshotNamed, jobs: JobsDep, status: StatusServiceDep) -> Job:
+async def restore_snapshot(body: SnapshotNamed, jobs: JobsDep) -> Job:
     """Replace the bot's state by that of a snapshot; the bot is stopped meanwhile.
 
     A snapshot of what is replaced is made first. 409 where the key is not on the machine; the text names the playbook
     to run where it is.
     """
-    status.forget()
     return await _ask(jobs, "snapshot_restore", snapshot=body.name)
 
 

@@ -14,10 +14,10 @@ from ..services.metrics import CONTENT_TYPE, write_metrics
 router = APIRouter(tags=["status"], dependencies=[Depends(require_operator)])
 
 
-@router.get("/status")
-async def read_status(status: StatusServiceDep) -> Status:
+@router.get("/status", response_model=Status)
+async def read_status(status: StatusServiceDep) -> Response:
     """Return the state of the bot; ``problems`` names what could not be looked at."""
-    return await status.read_status()
+    return Response((await status.look()).write("json", _to_json), media_type="application/json")
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -31,3 +31,7 @@ async def read_openapi(request: Request) -> dict[str, Any]:
     """Return the OpenAPI document of this controller."""
     document: dict[str, Any] = request.app.openapi()
     return document
+
+
+def _to_json(status: Status) -> bytes:
+    return status.model_dump_json(by_alias=True).encode()

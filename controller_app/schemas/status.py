@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..services.gateway import GatewayState
 
@@ -61,6 +63,24 @@ class EgressDenial(BaseModel):
     count: int
 
 
+class ScheduledSnapshot(BaseModel):
+    """What the last scheduled snapshot came to."""
+
+    #: ``made`` where verifying it is not part of the schedule.
+    state: Literal["running", "made", "verified", "failed"]
+    #: When it began; ``None`` if that is not known.
+    time: Annotated[datetime | None, BeforeValidator(lambda value: value or None)]
+    #: Id of what it made, empty if it made none.
+    snapshot: str
+    #: Why it failed, empty if it did not.
+    problem: str
+
+    @classmethod
+    def find(cls, machine: Mapping[str, Any]) -> ScheduledSnapshot | None:
+        """The one in an answer of the machine, ``None`` if there was none yet."""
+        return cls.model_validate(machine["schedule"]) if machine.get("schedule") else None
+
+
 class MachineStatus(BaseModel):
     """What the machine says. ``None`` is what it did not say; :attr:`Status.problems` tells why."""
 
@@ -76,6 +96,8 @@ class MachineStatus(BaseModel):
     #: Commits of the approved branch that are not approved.
     behind: int | None = None
     denials: list[EgressDenial] | None = None
+    #: ``None`` also where no scheduled snapshot was made yet.
+    schedule: ScheduledSnapshot | None = None
 
 
 class Status(BaseModel):

@@ -95,12 +95,14 @@ class ConfigService:
         """
         _require_size(text)
         base = await self._base(if_match)
-        return (await self._jobs.ask("config", actor=_ACTOR, text=text, base=base))["job"]  # type: ignore[no-any-return]
+        job: dict[str, Any] = (await self._jobs.ask("config", actor=_ACTOR, text=text, base=base))["job"]
+        return job
 
     async def revert(self, if_match: str | None) -> dict[str, Any]:
         """Ask for what was there before the last change; otherwise as :meth:`save`."""
         base = await self._base(if_match)
-        return (await self._jobs.ask("config_revert", actor=_ACTOR, base=base))["job"]  # type: ignore[no-any-return]
+        job: dict[str, Any] = (await self._jobs.ask("config_revert", actor=_ACTOR, base=base))["job"]
+        return job
 
     async def find_ollama(self) -> OllamaModels:
         """Have the machine ask the bot's Ollama for its models.

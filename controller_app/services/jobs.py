@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from clawfactory_core.jobs.protocol import ANSWER_BYTES, ENDED, HEARTBEAT_SECONDS, Refusal, encode, parse_answer
+from clawfactory_core.jobs.protocol import ANSWER_BYTES, ENDED, HEARTBEAT_SECONDS, KINDS, Refusal, encode, parse_answer
 
 TIMEOUT_SECONDS = 15.0
 
@@ -23,6 +23,12 @@ class JobsClient:
     def __init__(self, path: Path, *, timeout: float = TIMEOUT_SECONDS) -> None:
         self._path = path
         self._timeout = timeout
+        self._unfinished: set[str] = set()
+        self._on_change: list[Callable[[], None]] = []
+
+    def on_change(self, told: Callable[[], None]) -> None:
+        """Have ``told`` called when something was asked for that changes the bot, and when it is seen that it ended."""
+        self._on_change.append(told)
 
     async def ask(self, op: str, **fields: str | None) -> dict[str, Any]:
         """Send one request.
@@ -31,7 +37,12 @@ class JobsClient:
         :raises Refusal: what the service refused, with its status; 503 if nobody answers, 504 if too late.
         """
         async with self._connection(op, fields) as reader:
-            return await self._read(reader, self._timeout)
+            answer = await self._read(reader, self._timeout)
+        if op in (*KINDS, "job"):
+            self._note(answer["job"])
+        elif op == "lock":
+            self._tell()
+        return answer
 
     async def follow(self, job: str) -> AsyncIterator[dict[str, Any]]:
         """Yield a job now and whenever it changes; the last is the one that ended.
@@ -41,9 +52,25 @@ class JobsClient:
         async with self._connection("follow", {"id": job}) as reader:
             while True:
                 state = (await self._read(reader, self._timeout + HEARTBEAT_SECONDS))["job"]
+                self._note(state)
                 yield state
                 if state["state"] in ENDED:
                     return
+
+    def _note(self, job: dict[str, Any]) -> None:
+        """Tell of a job once when it is new, and once when it is over, however often it is asked for."""
+        identity, ended = str(job.get("id")), job.get("state") in ENDED
+        known = identity in self._unfinished
+        if ended:
+            self._unfinished.discard(identity)
+        else:
+            self._unfinished.add(identity)
+        if known is ended:
+            self._tell()
+
+    def _tell(self) -> None:
+        for told in self._on_change:
+            told()
 
     @asynccontextmanager
     async def _connection(self, op: str, fields: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..schemas.snapshots import Snapshot
 from .jobs import JobsClient
-from .kept import Kept
+from .kept import Joined, Kept
 
 _FRESH = 5.0
 _STALE = 60.0
@@ -15,7 +15,7 @@ _SLOW = {"promotion_info": "promotion", "egress_info": "egress"}
 
 
 class MachineService:
-    """Asks the machine, and keeps for some seconds what it takes long to find.
+    """Asks the machine, once for all who want to know the same, and keeps for some seconds what it takes long to find.
 
     :param jobs: asks it.
     """
@@ -23,14 +23,15 @@ class MachineService:
     def __init__(self, jobs: JobsClient) -> None:
         self._jobs = jobs
         self._kept = {op: self._keep(op, name) for op, name in _SLOW.items()}
+        self._machine = Joined(self._read)
+        self._snapshots = Joined(self._list_snapshots)
 
     async def read(self) -> dict[str, Any]:
-        """Return whether the bot is locked, whether the key is there, and the room on the disk.
+        """Return whether the bot is locked, whether the key is there, and the room on the disk, as they are now.
 
         :raises Refusal: the machine does not answer.
         """
-        found: dict[str, Any] = (await self._jobs.ask("machine_info"))["machine"]
-        return found
+        return await self._machine.get()
 
     async def read_promotion(self) -> dict[str, Any]:
         """Return drift, history and what is promoted now, some seconds old at most.
@@ -47,17 +48,24 @@ class MachineService:
         return await self._kept["egress_info"].get()
 
     async def list_snapshots(self) -> list[Snapshot]:
-        """Return the snapshots, the newest last.
+        """Return the snapshots as they are now, the newest last.
 
         :raises Refusal: the machine does not answer.
         """
-        found = [Snapshot.model_validate(entry) for entry in (await self._jobs.ask("snapshots"))["snapshots"]]
-        return sorted(found, key=lambda one: (one.time, one.id))
+        return await self._snapshots.get()
 
     def forget(self) -> None:
         """Look again the next time: something was asked for that changes it."""
         for kept in self._kept.values():
             kept.forget()
+
+    async def _read(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self._jobs.ask("machine_info"))["machine"]
+        return found
+
+    async def _list_snapshots(self) -> list[Snapshot]:
+        found = [Snapshot.model_validate(entry) for entry in (await self._jobs.ask("snapshots"))["snapshots"]]
+        return sorted(found, key=lambda one: (one.time, one.id))
 
     def _keep(self, op: str, name: str) -> Kept[dict[str, Any]]:
         async def find() -> dict[str, Any]:

@@ -23,6 +23,9 @@ def _families(status: Status) -> Iterator[tuple[str, str, dict[str, _Value]]]:
     commit = f"{bot},{_label('commit', status.approved.commit or '')}"
     states: dict[str, _Value] = {f"{bot},{_label('state', state)}": status.gateway.state == state for state in _STATES}
     latency = status.gateway.latency_ms
+    run = machine.schedule
+    ok = None if run is None or run.state == "running" else run.state != "failed"
+    age = (status.time - run.time).total_seconds() if run and run.time else None
     yield "info", "Version of the controller.", {version: 1}
     yield "gateway_state", "State of the gateway; the one that holds is 1.", states
     yield "gateway_up", "Whether OpenClaw takes messages.", {bot: status.gateway.ready}
@@ -36,6 +39,8 @@ def _families(status: Status) -> Iterator[tuple[str, str, dict[str, _Value]]]:
     yield "snapshots", "Number of snapshots.", {bot: snapshot.count if snapshot else None}
     yield "snapshots_bytes", "Size of all snapshots.", {bot: snapshot.total_size if snapshot else None}
     yield "snapshot_age_seconds", "Age of the newest snapshot.", {bot: snapshot.age if snapshot else None}
+    yield "snapshot_schedule_ok", "Whether the last scheduled snapshot succeeded.", {bot: ok}
+    yield "snapshot_schedule_age_seconds", "Time since the last scheduled snapshot began.", {bot: age}
     yield "disk_free_bytes", "Room on the machine's disk.", {bot: machine.free_bytes}
     yield "problems", "What could not be looked at.", {bot: len(status.problems)}
 

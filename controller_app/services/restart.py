@@ -32,12 +32,16 @@ class RestartService:
     :param broker: restarts the container.
     :param decisions: writes it down.
     :param clock: wall clock in seconds since the epoch.
+    :param after: is called when one has ended, however.
     """
 
-    def __init__(self, broker: Broker, decisions: Decisions, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, broker: Broker, decisions: Decisions, clock: Callable[[], float], after: Callable[[], None]
+    ) -> None:
         self._broker = broker
         self._decisions = decisions
         self._clock = clock
+        self._after = after
         self._last: Restart | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -81,6 +85,7 @@ class RestartService:
             raise
         finally:
             self._last = last
+            self._after()
 
     async def _run(self, started: datetime) -> None:
         try:

@@ -1,4 +1,10 @@
-"""Puts together what the operator sees first. What cannot be looked at is named; the rest is told all the same."""
+"""Puts together what the operator sees first. What cannot be looked at is named; the rest is told all the same.
+
+Many may ask at once, so they share what it costs. The commit, whether the bot is locked, and the room on the disk are
+looked at after the question; the gateway and the snapshots are three seconds old at most, proposals ten, and what the
+machine has to start a process for (drift, promotion, refused connections) sixty. What the controller is asked to change
+makes all of it be looked at again at once; see :meth:`StatusService.forget`.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +19,40 @@ from clawfactory_core.errors import CoreError
 
 from ..schemas.health import Health
 from ..schemas.snapshots import Snapshot
-from ..schemas.status import ApprovedStatus, EgressDenial, GatewayStatus, MachineStatus, SnapshotStatus, Status
-from .gateway import GatewayProbe
+from ..schemas.status import (
+    ApprovedStatus,
+    EgressDenial,
+    GatewayStatus,
+    MachineStatus,
+    ScheduledSnapshot,
+    SnapshotStatus,
+    Status,
+)
+from .gateway import GatewayHealth, GatewayProbe
 from .history import read_live_commit
-from .kept import Kept
+from .kept import Joined, Kept
 from .machine import MachineService
 from .proposals import ProposalService
 
 T = TypeVar("T")
+#: Seconds for which an answer is young, and after which it is stale; see :class:`.kept.Kept`.
+_FRESH, _STALE = 1.0, 3.0
 #: Git runs for them.
-_PROPOSALS_FRESH = 3.0
-_PROPOSALS_STALE = 30.0
+_PROPOSALS_FRESH, _PROPOSALS_STALE = 3.0, 10.0
+
+
+class Look:
+    """What was seen at one moment, and what was written of it: each text once for all who asked then."""
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
+        self._written: dict[str, bytes] = {}
+
+    def write(self, name: str, write: Callable[[Status], bytes]) -> bytes:
+        """Return the text ``name``; ``write`` makes it if nobody asked for it yet."""
+        if name not in self._written:
+            self._written[name] = write(self.status)
+        return self._written[name]
 
 
 class StatusService:
@@ -55,10 +84,13 @@ class StatusService:
         self._build = build
         self._approved_dir = approved_dir
         self._promotion_dir = promotion_dir
-        self._gateway = gateway
         self._machine = machine
         self._clock = clock
+        self._probe = Joined(gateway.check)
+        self._gateway = Kept(self._probe.get, fresh=_FRESH, stale=_STALE)
+        self._snapshots = Kept(machine.list_snapshots, fresh=_FRESH, stale=_STALE)
         self._proposals = Kept(proposals.list_all, fresh=_PROPOSALS_FRESH, stale=_PROPOSALS_STALE)
+        self._looks = Joined(self._look)
 
     def read_health(self) -> Health:
         """Say that this process answers; depends on nothing else."""
@@ -67,20 +99,32 @@ class StatusService:
     def forget(self) -> None:
         """Look again the next time: something was asked for that changes what there is to see."""
         self._machine.forget()
-        self._proposals.forget()
+        for kept in (self._gateway, self._snapshots, self._proposals):
+            kept.forget()
 
     async def read_status(self) -> Status:
-        """Look at everything now; what takes long is some seconds old."""
+        """Return how the bot is; how old it may be is said at the top."""
+        return (await self.look()).status
+
+    async def read_gateway(self) -> GatewayHealth:
+        """Return how the gateway is now."""
+        return await self._probe.get()
+
+    async def look(self) -> Look:
+        """The same, with what others wrote of it."""
+        return await self._looks.get()
+
+    async def _look(self) -> Look:
         problems: list[str] = []
         gateway, approved, machine, proposals, snapshots = await asyncio.gather(
-            self._gateway.check(),
+            self._gateway.get(),
             asyncio.to_thread(read_live_commit, self._approved_dir, self._promotion_dir),
             self._read_machine(problems),
             _or_problem("proposals", self._proposals.get(), problems),
-            _or_problem("snapshots", self._machine.list_snapshots(), problems),
+            _or_problem("snapshots", self._snapshots.get(), problems),
         )
         now = datetime.fromtimestamp(self._clock(), tz=UTC)
-        return Status(
+        status = Status(
             bot=self._bot,
             version=clawfactory_core.__version__,
             build=self._build or None,
@@ -92,6 +136,7 @@ class StatusService:
             problems=problems,
             time=now.replace(microsecond=0),
         )
+        return Look(status)
 
     async def _read_machine(self, problems: list[str]) -> MachineStatus:
         found, promotion, egress = await asyncio.gather(
@@ -105,6 +150,7 @@ class StatusService:
             promotion=promotion.get("running") if promotion else None,
             drift=promotion.get("drift") if promotion else None,
             behind=promotion.get("behind") if promotion else None,
+            schedule=ScheduledSnapshot.find(named),
             denials=[EgressDenial.model_validate(entry) for entry in egress["denied"]] if egress else None,
         )
 

@@ -23,7 +23,7 @@ from .layout import bot_specs, machine_specs
 from .locks import locked_bots, read_lock
 from .secrets import generations, read_env
 from .snapshots.journal import JOURNAL, is_unsettled
-from .snapshots.schedule import read_run
+from .snapshots.schedule import describe_schedule
 from .workspace import workspace_entries
 
 BOT_LABEL = "clawfactory.bot"
@@ -234,17 +234,6 @@ def describe_disk(root: Path) -> dict[str, Any]:
         limit.bot: {"limit": json.loads(limit.to_json()), "stopped": read_mark(directory, limit.bot)}
         for limit in limits
     }
-
-
-def describe_schedule(root: Path, bot: str) -> dict[str, str]:
-    """What the bot's last scheduled snapshot came to; empty if there was none yet."""
-    try:
-        run = read_run(root, bot)
-    except InvalidInput as error:
-        return {"state": "failed", "time": "", "snapshot": "", "problem": str(error)}
-    if run is None:
-        return {}
-    return {"state": run.state, "time": run.began, "snapshot": run.snapshot, "problem": run.why}
 
 
 def running_services(directory: Path) -> list[str]:

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from tests.support.chromium import serious
 from tests.support.controller_stack import HOSTILE, fill_gateway, propose
 
 #: Those in docs/ are made anew with CLAWFACTORY_PICTURES=1; otherwise a run of the tests would change the repository.
@@ -57,15 +57,6 @@ def _without_attacks(found):
     if isinstance(found, list):
         return [_without_attacks(value) for value in found]
     return found.replace(HOSTILE, "code E404") if isinstance(found, str) else found
-
-
-def serious(page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{page.url}: {one['id']}, {one['nodes'][0]['html'][:200]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 def picture(page, name, directory: Path) -> None:

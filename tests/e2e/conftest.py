@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, expect
 
 from tests.support.bots import Bot
+from tests.support.chromium import chromium, is_complaint
 from tests.support.lan_host import LAN_IPV4, LanHost
 from tests.support.playbooks import REPOSITORY, ansible_playbook
 from tests.support.polling import wait_for
@@ -69,6 +71,25 @@ def bot(lan: LanHost) -> Iterator[Bot]:
 def operator(bot: Bot) -> dict[str, str]:
     """Headers by which the controller knows the operator."""
     return {"authorization": f"Bearer {bot.secret('controller.env', 'CONTROLLER_TOKEN')}"}
+
+
+@pytest.fixture(scope="module")
+def page(bot: Bot) -> Iterator[Page]:
+    """An operator who has logged in by the form. What the browser complains about fails the test."""
+    complaints: list[str] = []
+    with chromium() as browser:
+        context = browser.new_context(base_url=bot.controller_url)
+        page = context.new_page()
+        page.on("console", lambda said: complaints.append(said.text) if is_complaint(said, restarts=True) else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto("/")
+        page.get_by_label("Controller token").fill(bot.secret("controller.env", "CONTROLLER_TOKEN"))
+        page.get_by_role("button", name="Log in").click()
+        # A bot that was restarted a moment ago has a page, too; it asks again by itself.
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"{bot.name} is running", timeout=120_000)
+        yield page
+        context.close()
+    assert complaints == []
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.bots import Bot, http
-from tests.support.chromium import chromium, is_complaint
 from tests.support.polling import wait_for
 
 from .test_controller_gateway import call
@@ -19,23 +17,6 @@ BAD_BUT_VALID = "{hooks: {enabled: true}}"
 #: Milliseconds until a gateway was given up and has its old configuration again.
 _LONG = 400_000
 _CHECK = 120_000  # OpenClaw looks at a text
-
-
-@pytest.fixture(scope="module")
-def page(bot: Bot) -> Iterator[Page]:
-    """An operator who has logged in. What the browser complains about fails the test."""
-    complaints: list[str] = []
-    with chromium() as browser:
-        context = browser.new_context(base_url=bot.controller_url)
-        page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text) if is_complaint(said, restarts=True) else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto("/")
-        page.get_by_label("Controller token").fill(bot.secret("controller.env", "CONTROLLER_TOKEN"))
-        page.get_by_role("button", name="Log in").click()
-        yield page
-        context.close()
-    assert complaints == []
 
 
 @pytest.fixture

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from nacl.signing import SigningKey
 from playwright.sync_api import Page, expect
 
 from clawfactory_core import audit
+from controller_app.navigation import PAGES
 from tests.support.bots import Bot, http
-from tests.support.chromium import chromium, is_complaint
+from tests.support.chromium import serious
 from tests.support.polling import wait_for
 
 from .proposing import approved_commit, play, propose, seen
@@ -21,25 +20,10 @@ from .test_controller_gateway import ask_in
 
 #: Milliseconds for what the machine does: a promotion makes a snapshot and starts the gateway.
 _LONG = 400_000
+#: In the gateway; a note of the bot is no approved file.
+_NOTE = "/home/node/.openclaw/workspace/note-of-the-dashboard.md"
+_REMEMBERED, _CHANGED = "as it was", "changed since"
 _KIND, _LOUD = "I am kind, says the dashboard's test.", "I SHOUT."
-
-
-@pytest.fixture(scope="module")
-def page(bot: Bot) -> Iterator[Page]:
-    """An operator who has logged in by the form. What the browser complains about fails the test."""
-    complaints: list[str] = []
-    with chromium() as browser:
-        context = browser.new_context(base_url=bot.controller_url)
-        page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text) if is_complaint(said, restarts=True) else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto("/")
-        page.get_by_label("Controller token").fill(bot.secret("controller.env", "CONTROLLER_TOKEN"))
-        page.get_by_role("button", name="Log in").click()
-        expect(page.get_by_role("heading", level=1)).to_have_text("e2e is running")
-        yield page
-        context.close()
-    assert complaints == []
 
 
 def decisions(bot: Bot) -> list[dict[str, Any]]:
@@ -107,11 +91,31 @@ class TestDashboard:
         expect(page.get_by_role("heading", name="What was found")).to_be_visible()
 
     def test_a_snapshot_is_made(self, bot: Bot, page: Page) -> None:
+        assert bot.sh(f"echo '{_REMEMBERED}' > {_NOTE}").returncode == 0
         page.goto("/pages/snapshots")
         page.get_by_label("Label (letters").fill("dashboard")
         page.get_by_role("button", name="Make a snapshot").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Snapshot is done", timeout=_LONG)
         assert list((bot.root / "snapshots" / bot.name).glob("dashboard--*.tar.zst.age"))
+
+    def test_that_snapshot_is_restored_and_the_bot_is_as_it_was(self, bot: Bot, page: Page) -> None:
+        assert bot.sh(f"echo '{_CHANGED}' > {_NOTE} && cat {_NOTE}").stdout.strip() == _CHANGED
+        page.goto("/pages/snapshots")
+        card = page.get_by_role("listitem").filter(has_text="dashboard--")
+        card.get_by_text("Restore, rename or delete").click()
+        restore = card.get_by_role("region", name="Restore dashboard--")
+        restore.get_by_label("Type e2e to confirm").fill(bot.name)
+        restore.get_by_role("button", name="Restore").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Restore is done", timeout=_LONG)
+        assert bot.sh(f"cat {_NOTE}").stdout.strip() == _REMEMBERED
+
+    def test_nothing_serious_keeps_anybody_from_using_a_page(self, page: Page) -> None:
+        problems = []
+        for path in (*(one.path for one in PAGES), "/pages/restart", "/pages/lock"):
+            page.goto(path)
+            page.get_by_role("heading", level=1).wait_for()
+            problems += serious(page)
+        assert problems == []
 
     def test_the_bot_is_locked_and_its_logs_are_whole(self, bot: Bot, page: Page) -> None:
         page.goto("/pages/lock")

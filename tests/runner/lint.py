@@ -44,7 +44,7 @@ def checks(root: Path) -> dict[str, list[str]]:
         "yamllint": [program("yamllint"), "--strict", "."],
         # The core runs on targets with Python 3.10, everything else on 3.11 or newer.
         "mypy core": [program("mypy"), "--python-version", "3.10", "module_utils/clawfactory_core"],
-        "mypy control": [program("mypy"), "broker_app", "clawfactory_cli", "controller_app", "tests/runner"],
+        "mypy control": [program("mypy"), "broker_app", "clawfactory_cli", "controller_app", "tests/runner", "bench"],
         "shellcheck": [program("shellcheck"), "--external-sources", *shell_scripts(root)],
         "ansible-doc": [program("ansible-doc"), "-t", "module", "--json", *modules],
         "ansible-lint": [program("ansible-lint")],

@@ -31,7 +31,7 @@ from tests.support.config_machine import HINTS, SCHEMA, ConfigMachine
 from tests.support.controller import SECRETS, FakeGateway
 from tests.support.gateway_server import FRAMES, GatewayServer, device_directory
 from tests.support.git_repositories import Repositories, commit, git, make_repositories
-from tests.support.jobs_server import PROMOTION, Answer, JobsServer
+from tests.support.jobs_server import MACHINE, PROMOTION, Answer, JobsServer
 
 #: Markup in every place where a bot can write.
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -133,6 +133,8 @@ def _fill(stack: ControllerStack) -> None:
         "promotion": {**PROMOTION, "approved": main, "main": main, "history": _history(main)}
     }
     jobs.answers["snapshots"] = {"snapshots": _snapshots()}
+    run = {"state": "verified", "time": "2026-11-22T10:00:00Z", "snapshot": NEWEST, "problem": ""}
+    jobs.answers["machine_info"] = {"machine": {**MACHINE, "schedule": run}}
     jobs.answers["egress_info"] = {
         "egress": {"lines": 9, "denied": [_denied("telemetry.example", 4), _denied(HOSTILE, 1)]}
     }

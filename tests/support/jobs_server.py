@@ -17,7 +17,7 @@ PROMOTION: dict[str, Any] = {
     "bot": "bot1", "approved": "", "main": "", "ahead": 0, "behind": 0, "on_main": True, "remote": False,
     "branch": "main", "locked": False, "running": "", "drift": [], "proposals": [], "history": [],
 }  # fmt: skip
-MACHINE: dict[str, Any] = {"locked": False, "key": True, "free_bytes": 8 << 30, "total_bytes": 64 << 30}
+MACHINE: dict[str, Any] = {"locked": False, "key": True, "free_bytes": 8 << 30, "total_bytes": 64 << 30, "schedule": {}}
 MEMORY: dict[str, Any] = {
     "commit": "", "changed": True, "files": {"MEMORY.md": 2048}, "left_out": {}, "indexes": {"main.sqlite": 1 << 20},
     "remote": False,

@@ -112,7 +112,8 @@ An entry of ``snapshots`` (newest last)::
 
 ``promotion_info`` answers what module ``clawfactory_promotion_info`` returns, without paths. The other questions::
 
-    machine  {"locked": false, "key": true, "free_bytes": 0, "total_bytes": 0}
+    machine  {"locked": false, "key": true, "free_bytes": 0, "total_bytes": 0, "schedule": {} | {"state": "running" |
+              "made" | "verified" | "failed", "time": TIME | "", "snapshot": "…", "problem": "…"}}
     memory   {"commit": COMMIT | "", "changed": true, "files": {PATH: BYTES}, "left_out": {PATH: REASON},
               "indexes": {NAME: BYTES}, "remote": false}
     egress   {"lines": 400, "denied": [{"time": TIME, "from": "…", "host": "…", "port": "…", "count": 3}]}
@@ -123,7 +124,8 @@ An entry of ``snapshots`` (newest last)::
     ollama   {"available": BYTES, "total": BYTES, "reserve": BYTES, "providers": [{"id": "…", "url": "…",
               "problem": "…", "models": [{"name": "…", "size": BYTES, "context": 0, "tokens": 0, "problem": "…"}]}]}
 
-Field ``key`` says whether the private key is on the machine, ``changed`` whether a backup would save something new.
+Field ``key`` says whether the private key is on the machine, ``schedule`` what the last scheduled snapshot came to
+(``time`` is when it began; empty where none was yet), ``changed`` whether a backup would save something new.
 Of ``egress`` and ``audit`` the newest come first; the second ``audit`` is of ``audit_verify``, no problem being a
 whole chain.
 

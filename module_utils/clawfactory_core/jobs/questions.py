@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import audit as audit_log
 from ..snapshots.records import timestamp
+from ..snapshots.schedule import describe_schedule
 from .work import Report, Work
 
 #: Lines of one answer, and bytes of them together; a line may have 64 KiB.
@@ -26,7 +27,7 @@ _LONGEST = 255  # characters of a host's name
 
 
 def machine_info(root: Path, bot: str) -> dict[str, Any]:
-    """Whether the bot is locked, whether its snapshots can be read here, and the room on the disk."""
+    """Whether the bot is locked, whether its snapshots can be read here, the last scheduled one, and the disk."""
     keys = root / "secrets" / bot
     found = os.statvfs(root)
     return {
@@ -34,6 +35,7 @@ def machine_info(root: Path, bot: str) -> dict[str, Any]:
         "key": (keys / "snapshot.key").is_file() or any((keys / "snapshot.keys").glob("*.key")),
         "free_bytes": found.f_bavail * found.f_frsize,
         "total_bytes": found.f_blocks * found.f_frsize,
+        "schedule": describe_schedule(root, bot),
     }
 
 

@@ -86,3 +86,14 @@ def read_run(root: Path, bot: str) -> ScheduledRun | None:
     except (OSError, ValueError, AttributeError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}; the next scheduled snapshot writes it anew") from error
     return ScheduledRun(**found)
+
+
+def describe_schedule(root: Path, bot: str) -> dict[str, str]:
+    """What the bot's last scheduled snapshot came to; empty if there was none yet."""
+    try:
+        run = read_run(root, bot)
+    except InvalidInput as error:
+        return {"state": "failed", "time": "", "snapshot": "", "problem": str(error)}
+    if run is None:
+        return {}
+    return {"state": run.state, "time": run.began, "snapshot": run.snapshot, "problem": run.why}

@@ -10,6 +10,7 @@ import pytest
 
 from clawfactory_core.jobs.protocol import Refusal
 from controller_app.dependencies import get_app_services
+from controller_app.main import create_app
 from controller_app.services import log_stream
 from tests.support.broker_socket import BrokerSocket, piece, reply
 
@@ -149,6 +150,35 @@ async def test_security_audit_is_made_once_and_kept(app, client, bearer, broker,
     again = await client.get("/gateway/security-audit", headers=bearer)
     assert again.status_code == 202 and again.json()["report"] is not None
     await get_app_services(app).audit.settle()
+
+
+async def test_security_audit_is_still_there_after_a_restart(app, settings, client, bearer, gateway, broker, clock):
+    broker.command(piece(json.dumps(REPORT).encode()))
+    await client.get("/gateway/security-audit", headers=bearer)
+    await get_app_services(app).audit.settle()
+    kept = settings.socket.with_name("security-audit.json")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    again = get_app_services(create_app(settings, gateway_transport=gateway, clock=clock)).audit
+    assert again.read(3600) == get_app_services(app).audit.last()
+    assert again.read(3600).state == "done" and len(broker.requests) == 3
+
+
+async def test_an_audit_that_a_restart_cut_short_has_failed_and_the_report_before_is_kept(
+    app, settings, client, bearer, gateway, broker, clock
+):
+    broker.command(piece(json.dumps(REPORT).encode()))
+    await client.get("/gateway/security-audit", headers=bearer)
+    await get_app_services(app).audit.settle()
+    kept = settings.socket.with_name("security-audit.json")
+    kept.write_text(kept.read_text().replace('"done"', '"running"'))
+    again = get_app_services(create_app(settings, gateway_transport=gateway, clock=clock)).audit.last()
+    assert again.state == "failed" and "restarted in the middle" in again.problem and len(again.report.findings) == 1
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b'{"state": "done"}', b"\xff", b"[" * 100_000])
+async def test_a_kept_audit_that_is_none_is_as_if_there_were_none(settings, gateway, clock, left):
+    settings.socket.with_name("security-audit.json").write_bytes(left)
+    assert get_app_services(create_app(settings, gateway_transport=gateway, clock=clock)).audit.last() is None
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,33 @@ async def test_request_and_answer(client, jobs):
     assert jobs.requests == [{"op": "promotion", "actor": "octocat", "source": "polling", "sha": SHA}]
 
 
+async def test_a_job_is_told_of_when_it_is_new_and_when_it_is_over_and_not_by_looking_at_it(client, jobs):
+    told = []
+    client.on_change(lambda: told.append(len(told)))
+    job = (await client.ask("rollback", actor="operator"))["job"]
+    assert len(told) == 1
+    for state, times in (("queued", 1), ("running", 1), ("done", 2), ("done", 2)):
+        jobs.jobs[job["id"]]["state"] = state
+        await client.ask("job", id=job["id"])
+        assert len(told) == times
+    async for _ in client.follow(job["id"]):  # from its beginning to its end again
+        pass
+    assert len(told) == 4
+    await client.ask("snapshots")
+    assert len(told) == 4
+    await client.ask("lock", actor="operator")
+    assert len(told) == 5
+
+
+async def test_a_refused_job_is_not_told_of(client, jobs):
+    told = []
+    client.on_change(lambda: told.append(True))
+    jobs.answers["rollback"] = Refusal(429, "Too many", "ask later")
+    with pytest.raises(Refusal):
+        await client.ask("rollback", actor="operator")
+    assert told == []
+
+
 async def test_refusal_keeps_its_status(client, jobs):
     jobs.answers["rollback"] = Refusal(423, "Locked", "bot1 is locked; run playbooks/unlock.yml")
     with pytest.raises(Refusal, match=r"unlock\.yml") as refusal:

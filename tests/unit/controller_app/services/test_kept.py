@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from clawfactory_core.errors import CoreError
-from controller_app.services.kept import Kept
+from controller_app.services.kept import Joined, Kept
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +70,17 @@ async def test_a_failure_is_not_asked_for_by_everybody():
     assert await kept.get() == 2
 
 
+async def test_a_failure_is_given_to_nobody_when_it_is_no_longer_young():
+    source = Source()
+    source.fails = True
+    kept = source.kept()
+    with pytest.raises(CoreError, match="nobody"):
+        await kept.get()
+    source.fails = False
+    source.now = 6  # an answer of that age would be given
+    assert await kept.get() == 2
+
+
 async def test_who_leaves_takes_nothing_from_the_others():
     source = Source()
     source.go.clear()
@@ -91,3 +102,46 @@ async def test_what_was_looked_for_before_a_change_is_not_kept_after_it():
     source.go.set()
     assert await before == 1
     assert await kept.get() == 2
+
+
+async def test_those_who_come_together_share_a_look():
+    source = Source()
+    joined = Joined(source.find)
+    assert await asyncio.gather(*(joined.get() for _ in range(10))) == [1] * 10
+    assert await joined.get() == 2
+
+
+async def test_who_comes_while_a_look_goes_on_gets_the_next_one():
+    source = Source()
+    source.go.clear()
+    joined = Joined(source.find)
+    before = asyncio.create_task(joined.get())
+    while not source.asked:
+        await asyncio.sleep(0)
+    late = [asyncio.create_task(joined.get()) for _ in range(5)]
+    await asyncio.sleep(0)
+    source.go.set()
+    assert await before == 1
+    assert await asyncio.gather(*late) == [2] * 5
+
+
+async def test_a_failed_look_is_told_to_those_who_share_it_and_to_nobody_else():
+    source = Source()
+    source.fails = True
+    joined = Joined(source.find)
+    found = await asyncio.gather(joined.get(), joined.get(), return_exceptions=True)
+    assert [str(error) for error in found] == ["nobody answers"] * 2
+    source.fails = False
+    assert await joined.get() == 2
+
+
+async def test_who_leaves_a_look_takes_nothing_from_the_others():
+    source = Source()
+    source.go.clear()
+    joined = Joined(source.find)
+    first, second = asyncio.create_task(joined.get()), asyncio.create_task(joined.get())
+    while not source.asked:
+        await asyncio.sleep(0)
+    first.cancel()
+    source.go.set()
+    assert await second == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from clawfactory_core.jobs.kinds import check_request, do_work
 from clawfactory_core.jobs.protocol import ANSWER_BYTES, QUESTIONS, Refusal, Request
 from clawfactory_core.jobs.records import JobRecord, now
 from clawfactory_core.jobs.work import Work
+from clawfactory_core.snapshots.schedule import begin_run, write_run
 from tests.unit.core.promotion.promotion_machine import BOT, same_user
 from tests.unit.core.snapshots.live_machine import LiveMachine
 
@@ -94,6 +96,15 @@ def test_the_machine_says_whether_the_key_is_there_and_the_bot_locked(machine):
     os.symlink("/nowhere", machine.root / "locks" / BOT)
     found = questions.machine_info(machine.root, BOT)
     assert (found["locked"], found["key"]) == (True, False)
+
+
+def test_the_machine_tells_the_last_scheduled_snapshot(machine):
+    assert questions.machine_info(machine.root, BOT)["schedule"] == {}
+    run = replace(begin_run(), finished="2027-01-15T08:00:09.000000Z", problem="no room")
+    write_run(machine.root, BOT, run)
+    assert questions.machine_info(machine.root, BOT)["schedule"] == {
+        "state": "failed", "time": run.began, "snapshot": "", "problem": "no room",
+    }  # fmt: skip
 
 
 def test_memory_is_looked_at_and_not_saved(machine):

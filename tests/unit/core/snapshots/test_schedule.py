@@ -15,8 +15,14 @@ import pytest
 
 from clawfactory_core.adapters.age import make_key_pair
 from clawfactory_core.errors import InvalidInput
-from clawfactory_core.machine import describe_schedule
-from clawfactory_core.snapshots.schedule import ScheduledRun, begin_run, read_run, run_path, write_run
+from clawfactory_core.snapshots.schedule import (
+    ScheduledRun,
+    begin_run,
+    describe_schedule,
+    read_run,
+    run_path,
+    write_run,
+)
 
 REPOSITORY = Path(__file__).parents[4]
 BOT = "bot1"
