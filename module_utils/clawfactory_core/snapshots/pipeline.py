@@ -17,7 +17,7 @@ from ..adapters.age import encrypt_stream
 from ..adapters.zstd import compressor
 from ..errors import Conflict, CoreError
 from .capture import RESERVED, Limits, Walk
-from .descriptors import WriteBehind
+from .descriptors import WriteBehind, write_at
 from .digests import Digester
 from .index import IndexReader, IndexWriter, Parent
 from .manifest import Notes
@@ -143,9 +143,7 @@ class _Archive:
                     f"only {free} bytes are left where snapshots are written, less than the {self._min_free} to keep "
                     "free; prune snapshots or make room"
                 )
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        write_at(self._descriptor, data, self.size)
         self.digest.update(data)
         self.size += len(data)
         self._behind.grown(self.size)
