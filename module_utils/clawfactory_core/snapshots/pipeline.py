@@ -17,7 +17,7 @@ from ..adapters.age import encrypt_stream
 from ..adapters.zstd import compressor
 from ..errors import Conflict, CoreError
 from .capture import RESERVED, Limits, Walk
-from .descriptors import WriteBehind, write_at
+from .descriptors import WriteBehind
 from .digests import Digester
 from .index import IndexReader, IndexWriter, Parent
 from .manifest import Notes
@@ -143,7 +143,9 @@ class _Archive:
                     f"only {free} bytes are left where snapshots are written, less than the {self._min_free} to keep "
                     "free; prune snapshots or make room"
                 )
-        write_at(self._descriptor, data, self.size)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
         self.digest.update(data)
         self.size += len(data)
         self._behind.grown(self.size)
