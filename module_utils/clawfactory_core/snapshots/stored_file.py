@@ -17,8 +17,7 @@ from .tar_writer import TarWriter
 
 #: Bytes of data in one patch at most; they are held in memory.
 PATCH_BYTES = 8 << 20
-# What is read is digested next: so little of it is still in the processor's own cache then.
-_CHUNK = 256 << 10
+_CHUNK = 1 << 20
 _CHUNK_BLOCKS = _CHUNK // BLOCK_SIZE
 _ATTEMPTS = 4
 
