@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable
 
@@ -11,6 +12,7 @@ from ..errors import InvalidInput
 BLOCK_SIZE = 4096
 DIGEST_SIZE = 16
 KEY_SIZE = 64
+_LINES = 4096
 _PLAIN = re.compile(rb"[A-Za-z0-9._/-]*")
 _SPECIAL = re.compile(rb"[^A-Za-z0-9._/-]")
 _ESCAPED = re.compile(rb"\\0([0-3][0-7]{2})")
@@ -93,7 +95,37 @@ def tree_line(path: bytes, kind: str, mode: int, mtime_ns: int, size: int, diges
 
 def tree_digest(lines: Iterable[bytes]) -> str:
     """Digest of a whole tree from its lines in archive order, 64 hex digits."""
-    state = hashlib.sha256()
-    for line in lines:
-        state.update(line)
+    state, rest = hashlib.sha256(), iter(lines)
+    while some := b"".join(itertools.islice(rest, _LINES)):
+        state.update(some)
     return state.hexdigest()
+
+
+class TreeDigest:
+    """Digest of a tree that changes: after each archive of a chain most of its lines are as they were before."""
+
+    def __init__(self) -> None:
+        # NUL is in no path and below every other byte: by these keys, the order is that of the components.
+        self._lines: dict[bytes, bytes] = {}
+        self._order: list[bytes] | None = None
+
+    def set(self, path: bytes, line: bytes) -> None:
+        """Add an entry, or change it.
+
+        :param line: as of :func:`tree_line`.
+        """
+        key = path.replace(b"/", b"\0")
+        if key not in self._lines:
+            self._order = None
+        self._lines[key] = line
+
+    def remove(self, path: bytes) -> None:
+        """Take out an entry that is there."""
+        del self._lines[path.replace(b"/", b"\0")]
+        self._order = None
+
+    def hexdigest(self) -> str:
+        """As :func:`tree_digest` of the tree as it is now."""
+        if self._order is None:
+            self._order = sorted(self._lines)
+        return tree_digest(map(self._lines.__getitem__, self._order))

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from . import archive
 from .archive import Changes, Entry, Header, Manifest, Patch
 from .databases import is_database
-from .digests import Digester, escape_path, tree_digest, tree_line
+from .digests import Digester, TreeDigest, escape_path, tree_line
 from .patches import PatchData, resize
 from .tar_reader import BadArchive, Member, ReadLimits, TarReader, show
 from .tree_writer import TreeWriter
@@ -41,6 +41,7 @@ class Replay:
     ) -> None:
         self.state: dict[bytes, Entry] = {}
         self.bytes = 0
+        self._digest = TreeDigest()
         self._tree = tree
         self._spool = spool
         self._limits = limits
@@ -178,6 +179,7 @@ class Replay:
         before = self.state.get(path)
         self.bytes += entry.size - (before.size if before else 0)
         self.state[path] = entry
+        self._digest.set(path, tree_line(path, *entry))
         if self.bytes > self._limits.max_bytes:
             raise BadArchive(f"its files have more than max_bytes {self._limits.max_bytes}")
         if len(self.state) > self._limits.max_entries:
@@ -214,6 +216,7 @@ class Replay:
         stale = [path for path in self.state if path not in self._added and _covered(path, gone)]
         for path in sorted(stale, reverse=True):
             entry = self.state.pop(path)
+            self._digest.remove(path)
             self.bytes -= entry.size
             self._blocks.pop(path, None)
             # With what changed its type, all below it went from the disk.
@@ -254,9 +257,7 @@ class Replay:
 
     def tree(self) -> str:
         """Digest of the state as it is now."""
-        # NUL is in no path and below every other byte: this order is that of the components.
-        ordered = sorted(self.state, key=lambda path: path.replace(b"/", b"\0"))
-        return tree_digest(tree_line(path, *self.state[path]) for path in ordered)
+        return self._digest.hexdigest()
 
 
 def _header(members: Iterator[Member], reader: TarReader) -> Header:

@@ -8,8 +8,10 @@ Layout of headers: POSIX.1-2017, ``pax``, "ustar Interchange Format" and "pax He
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO, NoReturn
 
 from ..errors import CoreError
@@ -30,6 +32,9 @@ _CHARSETS = frozenset({b"BINARY", b"ISO-IR 10646 2000 UTF-8"})
 _KINDS = {b"0": "f", b"2": "l", b"5": "d"}
 _MAX_NAME = 255
 _MAX_TARGET = 4095
+# What most paths are: components of at most 255 bytes, none of which begins with a point.
+_COMPONENT = rb"[^./\0][^/\0]{0,254}"
+_COMMON_PATH = re.compile(_COMPONENT + rb"(?:/" + _COMPONENT + rb")*")
 
 
 class BadArchive(CoreError):
@@ -67,7 +72,7 @@ class ReadLimits:
     max_chain: int = 200
     min_free_bytes: int = 1 << 28
 
-    @property
+    @cached_property
     def max_path(self) -> int:
         """Bytes of a path."""
         return min(self.max_depth * (_MAX_NAME + 1), 32768)
@@ -76,7 +81,7 @@ class ReadLimits:
         """Plaintext bytes, without holes, that an archive of ``size`` bytes may have."""
         return min(self.most_plaintext, max(self.ratio_floor, size * self.max_ratio))
 
-    @property
+    @cached_property
     def most_plaintext(self) -> int:
         """Plaintext bytes that any archive may have."""
         # A file that goes on changing is in it up to four times (stored_file.py); max_bytes bounds the state.
@@ -111,8 +116,16 @@ def show(path: bytes) -> str:
     return repr(path[:200])[1:]
 
 
+def byte_sum(block: bytes) -> int:
+    """Sum of the bytes of a header of 512, or of less: ``sum(block)`` in a tenth of the time."""
+    # The lower half of Adler-32 is 1 and the sum, modulo 65521: that of 256 bytes is below.
+    return (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+
+
 def check_path(path: bytes, limits: ReadLimits) -> None:
     """:raises BadArchive: ``path`` could lead out of the directory that it is relative to, or is too long."""
+    if _COMMON_PATH.fullmatch(path) and len(path) <= limits.max_path and path.count(b"/") < limits.max_depth:
+        return
     if not path or b"\0" in path:
         raise BadArchive(f"path {show(path)} is empty or has a NUL byte")
     if len(path) > limits.max_path:
@@ -156,8 +169,7 @@ class TarReader:
         """
         count = 0
         while True:
-            self._skip()
-            header = self._exactly(BLOCK)
+            header = self._next_header()
             if header == _ZEROS:
                 break
             count += 1
@@ -166,8 +178,7 @@ class TarReader:
                 raise BadArchive(f"it has more than {count - 1} members; max_entries is {self._limits.max_entries}")
             records: dict[str, bytes] = {}
             if header[156:157] == b"x":
-                records = self._pax(header)
-                header = self._exactly(BLOCK)
+                records, header = self._pax(header)
             member = self._member(header, records)
             self._left = member.size
             self._padding = -member.size % BLOCK
@@ -202,41 +213,40 @@ class TarReader:
         return b"".join(self.pieces())
 
     def _exactly(self, size: int) -> bytes:
-        self.position += size
-        if self._is_too_long():
+        position = self.position = self.position + size
+        if position - self._holes > self._max_stream or position > self._limits.most_plaintext:
             raise BadArchive(f"it unpacks to more than {self._max_stream} bytes; see max_bytes and max_ratio")
         data = self._stream.read(size)
         if len(data) != size:
             raise EndsEarly
         return data
 
-    def _is_too_long(self) -> bool:
-        return self.position - self._holes > self._max_stream or self.position > self._limits.most_plaintext
-
-    def _skip(self) -> None:
-        for _ in self.pieces():
-            pass
-        if self._padding:
-            self._exactly(self._padding)
-            self._padding = 0
+    def _next_header(self) -> bytes:
+        """Skip what is left of the current member."""
+        while self._left:
+            self.read(PIECE)
+        padding, self._padding = self._padding, 0
+        return self._exactly(padding + BLOCK)[padding:]
 
     def _finish(self) -> None:
         if self._exactly(BLOCK) != _ZEROS:
             raise BadArchive("one block of zeros is followed by something else; the end is two")
         while rest := self._stream.read(PIECE):
             self.position += len(rest)
-            if self._is_too_long():
+            if self.position - self._holes > self._max_stream or self.position > self._limits.most_plaintext:
                 raise BadArchive("what follows its end is too long")
             if rest.count(0) != len(rest):
                 raise BadArchive("something follows its end")
 
-    def _pax(self, header: bytes) -> dict[str, bytes]:
+    def _pax(self, header: bytes) -> tuple[dict[str, bytes], bytes]:
+        """:returns: its records, and the header that follows."""
         _check_header(header)
         size = _octal(header, 124, 12, "size")
         most = 4 * self._limits.max_path
         if size > most:
             raise BadArchive(f"a pax header has {size} bytes, more than {most}")
-        return _pax_records(self._exactly(size + -size % BLOCK)[:size])
+        data = self._exactly(size + -size % BLOCK + BLOCK)
+        return _pax_records(data[:size]), data[-BLOCK:]
 
     def _member(self, header: bytes, records: dict[str, bytes]) -> Member:
         _check_header(header)
@@ -272,7 +282,7 @@ class TarReader:
 def _check_header(header: bytes) -> None:
     if header[257:265] != b"ustar\x0000":
         raise BadArchive("a header is no ustar header")
-    if _octal(header, 148, 8, "checksum") != sum(header) - sum(header[148:156]) + 8 * 32:
+    if _octal(header, 148, 8, "checksum") != byte_sum(header) - sum(header[148:156]) + 8 * 32:
         raise BadArchive("the checksum of a header is wrong")
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from clawfactory_core.errors import InvalidInput
 from clawfactory_core.snapshots.digests import (
     Digester,
+    TreeDigest,
     escape_path,
     sort_key,
     tree_digest,
@@ -79,3 +80,20 @@ def test_the_digest_of_a_tree_is_that_of_its_lines():
     lines = [tree_line(b"a b", "d", 0o750, -5, 0, ""), tree_line(b"a b/f", "f", 0o4644, 10, 3, "00ff")]
     assert lines == [b"a\\0040b d 0750 -5 0 \n", b"a\\0040b/f f 4644 10 3 00ff\n"]
     assert tree_digest(lines) == hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+_PATHS = st.lists(st.sampled_from([b"a", b"a-", b"b"]), min_size=1, max_size=3)
+
+
+@given(steps=st.lists(st.tuples(_PATHS, st.integers(0, 3))))
+def test_the_digest_of_a_tree_that_changes_is_that_of_its_lines_in_order(steps):
+    found, tree = TreeDigest(), {}
+    for components, size in steps:
+        path = b"/".join(components)
+        if size:
+            tree[path] = tree_line(path, "f", 0o600, 0, size, "")
+            found.set(path, tree[path])
+        elif path in tree:
+            del tree[path]
+            found.remove(path)
+        assert found.hexdigest() == tree_digest(tree[path] for path in sorted(tree, key=sort_key))

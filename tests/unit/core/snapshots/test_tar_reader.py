@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawfactory_core.snapshots.tar_reader import PIECE, BadArchive, EndsEarly, ReadLimits, TarReader, check_path
+from clawfactory_core.snapshots.tar_reader import (
+    PIECE,
+    BadArchive,
+    EndsEarly,
+    ReadLimits,
+    TarReader,
+    byte_sum,
+    check_path,
+)
 from tests.unit.core.snapshots.archive_maker import Directory, File, Link, header, member, pad, pax, record
 
 END = bytes(1024)
@@ -115,3 +123,14 @@ def test_good_paths(path):
 def test_bad_paths(path):
     with pytest.raises(BadArchive):
         check_path(path, ReadLimits())
+
+
+@pytest.mark.parametrize(("path", "why"), [(b"a/b/c", "max_depth 2"), (b"a" * 513, "more than 512")])
+def test_paths_too_deep_or_too_long(path, why):
+    with pytest.raises(BadArchive, match=why):
+        check_path(path, ReadLimits(max_depth=2))
+
+
+@given(block=st.one_of(st.binary(min_size=512, max_size=512), st.sampled_from([bytes(512), b"\xff" * 512])))
+def test_the_sum_of_a_header(block):
+    assert byte_sum(block) == sum(block)
