@@ -9,7 +9,7 @@ import typer
 
 from clawfactory_core import __version__
 
-from . import containers, development, lifecycle, showing, snapshots
+from . import containers, development, initializing, lifecycle, showing, snapshots
 from .parameters import complete_bot
 
 EXIT_CODES = """\
@@ -53,6 +53,6 @@ def root(
     context.obj = instances
 
 
-for part in (lifecycle.app, showing.app, containers.app, development.app):
+for part in (initializing.app, lifecycle.app, showing.app, containers.app, development.app):
     app.add_typer(part)
 app.add_typer(snapshots.app)

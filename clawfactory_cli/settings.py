@@ -14,6 +14,7 @@ from clawfactory_core.files import write_atomic
 from clawfactory_core.names import check_bot_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+GITHUB_API = "https://api.github.com"
 
 
 def directory() -> Path:

@@ -142,17 +142,15 @@ def _read_facts(call: Call) -> tuple[int, dict[str, Any]]:
 
 def _facts(machine: Machine, status: dict[str, Any]) -> dict[str, Any]:
     root = machine.root
-    ports = [
-        int(url.rstrip("/").rpartition(":")[2]) for url in (status["gateway_url"], status["controller_url"]) if url
-    ]
+    addresses = {name: status.get(f"{name}_url", "") for name in ("gateway", "controller")}
+    ports = [int(url.rstrip("/").rpartition(":")[2]) for url in addresses.values() if url]
     registry = root / "secrets/tokens.env"
     return {
         "bot": machine.bot,
         "state": status["state"],
         "version": status.get("version", ""),
         "machine": machine.address,
-        "gateway": status["gateway_url"],
-        "controller": status["controller_url"],
+        **addresses,
         "tunnel": machine.tunnel(*ports) if ports and not machine.is_local else "",
         "approved_commit": status.get("approved", ""),
         "approved": str(root / "bot_repos" / machine.bot / "approved"),

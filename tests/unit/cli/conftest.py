@@ -1,48 +1,17 @@
-"""Stand-ins for Ansible's programs, for the tests of the command line."""
+"""The command line with stand-ins for Ansible's programs."""
 
 from __future__ import annotations
 
 import json
-import stat
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from clawfactory_cli.app import app
-
-# Writes its arguments, working directory and some environment to $CALL, then behaves as told.
-RECORDER = f"""\
-#!{sys.executable} -IS
-import json, os, sys
-with open(os.environ["CALL"], "w") as call:
-    json.dump({{"program": os.path.basename(sys.argv[0]), "arguments": sys.argv[1:], "cwd": os.getcwd(),
-               "config": os.environ.get("ANSIBLE_CONFIG"), "locale": os.environ.get("LC_ALL"),
-               "callback": os.environ.get("ANSIBLE_STDOUT_CALLBACK")}}, call)
-print(os.environ.get("PRINT", "what Ansible printed"))
-for value in sys.argv:
-    if value.startswith("{{") and "status_json_file" in value and "STATUS" in os.environ:
-        open(json.loads(value)["status_json_file"], "w").write(os.environ["STATUS"])
-sys.exit(int(os.environ.get("EXIT", "0")))
-"""
-# Lists the hosts, or says what a program printed on a bot's machine.
-HOSTS = """\
-#!/bin/sh
-case "$*" in
-  *--list-hosts*) ;;
-  *) printf '%s\\n' "$THERE"; case "$THERE" in *'"failures": 1'*) exit 2 ;; esac; exit 0 ;;
-esac
-printf '  hosts (N):\\n'
-for bot in $BOTS; do printf '    %s\\n' "$bot"; done
-exit "${HOSTS_EXIT:-0}"
-"""
-INVENTORY = """\
-#!/bin/sh
-case "$*" in
-  *--list*) printf '{"_meta": {"hostvars": {"bot1": %s}}}' "$VARIABLES" ;;
-  *) printf '%s' "$VARIABLES" ;;
-esac
-"""
+from tests.support.terminal import MACHINE, PROGRAMS, Terminal, write_programs
 
 
 @pytest.fixture
@@ -50,9 +19,7 @@ def call(tmp_path, monkeypatch):
     """Runs a command line; returns the result and what ansible-playbook was called with (None: not at all)."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name, text in (("ansible-playbook", RECORDER), ("ansible", HOSTS), ("ansible-inventory", INVENTORY)):
-        (programs / name).write_text(text)
-        (programs / name).chmod(stat.S_IRWXU)
+    write_programs(programs, PROGRAMS)
     monkeypatch.setattr("clawfactory_cli.ansible.PROGRAMS", programs)
     monkeypatch.setenv("CLAWFACTORY_SETTINGS", str(tmp_path / "settings"))
     monkeypatch.setenv("CALL", str(tmp_path / "call"))
@@ -67,3 +34,29 @@ def call(tmp_path, monkeypatch):
         return result, json.loads(record.read_text()) if record.exists() else None
 
     return run
+
+
+@pytest.fixture(scope="session")
+def fake_environment(tmp_path_factory):
+    """A Python environment like ours, with stand-ins beside its interpreter: the command line runs what is there."""
+    root = tmp_path_factory.mktemp("environment")
+    programs = root / "bin"
+    programs.mkdir()
+    prefix = Path(sys.prefix)
+    shutil.copy(prefix / "pyvenv.cfg", root)
+    (root / "lib").symlink_to(prefix / "lib")
+    (programs / "python").symlink_to(Path(sys.executable).resolve())
+    write_programs(programs, PROGRAMS | MACHINE)
+    return programs
+
+
+@pytest.fixture
+def terminal(fake_environment, tmp_path):
+    """A pseudo-terminal with stand-ins for Ansible's programs."""
+    return Terminal(fake_environment, tmp_path)
+
+
+@pytest.fixture
+def real_terminal(tmp_path):
+    """A pseudo-terminal with the real programs."""
+    return Terminal(Path(sys.executable).parent, tmp_path)
