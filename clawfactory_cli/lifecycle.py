@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .parameters import Call, shared
+from .parameters import KEY_FILE, Call, absolute, shared
 from .playing import limit_of, play
 
 app = typer.Typer()
@@ -87,6 +87,8 @@ def update(
     allow_downgrade: Annotated[
         bool, typer.Option("--allow-downgrade", help="Let a bot get an older version than it runs.")
     ] = False,
+    key_file: KEY_FILE = None,
+    available: Annotated[bool, typer.Option("--available", help="Only say which versions are newer.")] = False,
 ) -> None:
     """Update OpenClaw step by step; a bot that fails gets its old image and state back, and the update ends there."""
     if serial is not None and not re.fullmatch(r"[1-9][0-9]*%?", serial):
@@ -99,8 +101,9 @@ def update(
         update_canary=canary,
         update_serial=serial,
         update_allow_downgrade=allow_downgrade or None,
+        restore_key_file=absolute(key_file),
     )
-    play("playbooks/update.yml", limit_of(call), call)
+    play(f"playbooks/{'available-updates' if available else 'update'}.yml", limit_of(call), call)
 
 
 @app.command()
@@ -150,7 +153,7 @@ def promote(
 ) -> None:
     """Move what is approved of bots to another commit; -C -D shows what would change."""
     branch = None if proposal is None else f"proposal/{proposal.removeprefix('proposal/')}"
-    directory = None if source is None else str(source.absolute())
+    directory = absolute(source)
     call = call.with_vars(promote_branch=branch, promote_sha=sha, promote_from=directory)
     play("playbooks/promote.yml", limit_of(call), call, module="clawfactory_promotion")
 

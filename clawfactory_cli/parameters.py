@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -45,7 +46,17 @@ _INSTANCES = Annotated[
         autocompletion=complete_bot,
     ),
 ]
-_SHARED: dict[str, tuple[Any, Any]] = {
+KEY_FILE = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        metavar="PATH",
+        exists=True,
+        dir_okay=False,
+        help="Private key here, where none is on the machine.",
+    ),
+]
+SHARED: dict[str, tuple[Any, Any]] = {
     "instances": (_INSTANCES, None),
     "inventory": (
         Annotated[
@@ -127,7 +138,7 @@ def shared(*, bots: bool = True, dry: bool = False) -> Callable[[Callable[..., N
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        table = {**({"bots": (BOTS, None)} if bots else {}), **(_DRY if dry else {}), **_SHARED}
+        table = {**({"bots": (BOTS, None)} if bots else {}), **(_DRY if dry else {}), **SHARED}
         others = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for name, (annotation, default) in table.items()
@@ -165,6 +176,11 @@ def _call(context: typer.Context, values: dict[str, Any]) -> Call:
         diff=values.get("diff", False),
     )
     return Call(tuple(dict.fromkeys(named)), options, values["as_json"])
+
+
+def absolute(path: Path | None) -> str | None:
+    """A path of the operator's directory for Ansible, which runs in the repository."""
+    return None if path is None else str(path.expanduser().absolute())
 
 
 def fail(error: Exception, code: int = EXIT_ERROR) -> NoReturn:

@@ -7,26 +7,12 @@ from typing import Annotated
 
 import typer
 
-from .parameters import Call, shared
+from .parameters import KEY_FILE, Call, absolute, shared
 from .playing import limit_of, play
 
 app = typer.Typer(name="snapshot", help="Encrypted snapshots of bots' state.", no_args_is_help=True)
 
 _NAME = Annotated[str | None, typer.Option("--name", "-n", metavar="ID", help="Another one than the newest.")]
-_KEY_FILE = Annotated[
-    Path | None,
-    typer.Option(
-        "--key-file",
-        metavar="PATH",
-        exists=True,
-        dir_okay=False,
-        help="Private key here, where none is on the machine.",
-    ),
-]
-
-
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else str(path.expanduser().absolute())
 
 
 @app.command()
@@ -54,11 +40,11 @@ def verify(
     call: Call,
     name: _NAME = None,
     content: Annotated[bool, typer.Option("--content", help="Also decrypt it and check files and databases.")] = False,
-    key_file: _KEY_FILE = None,
+    key_file: KEY_FILE = None,
 ) -> None:
     """Compare a snapshot and its chain with their records."""
     how = "content" if content else "digest"
-    call = call.with_vars(snapshots_verify=how, snapshots_name=name, snapshots_key_file=_absolute(key_file))
+    call = call.with_vars(snapshots_verify=how, snapshots_name=name, snapshots_key_file=absolute(key_file))
     play("playbooks/snapshots.yml", limit_of(call), call, module="clawfactory_snapshot_info")
 
 
@@ -71,7 +57,7 @@ def restore(
     source: Annotated[
         str | None, typer.Option("--from", metavar="OTHER", help="The snapshot of another bot of the machine.")
     ] = None,
-    key_file: _KEY_FILE = None,
+    key_file: KEY_FILE = None,
     rotate_token: Annotated[bool, typer.Option("--rotate-token", help="Make a new gateway token.")] = False,
     snapshot_first: Annotated[
         bool, typer.Option("--snapshot-first/--no-snapshot-first", help="Make a snapshot of what is replaced.")
@@ -95,7 +81,7 @@ def restore(
         restore_name=name,
         restore_stop=stop or None,
         restore_from=source,
-        restore_key_file=_absolute(key_file),
+        restore_key_file=absolute(key_file),
         restore_rotate_token=rotate_token or None,
         restore_snapshot_first=None if snapshot_first else False,
         restore_paths=paths or None,
@@ -114,5 +100,5 @@ def keygen(
     ],
 ) -> None:
     """Make an age key pair on this computer; never overwrites one."""
-    call = call.with_vars(keygen_file=_absolute(file))
+    call = call.with_vars(keygen_file=absolute(file))
     play("playbooks/keygen.yml", None, call, module="clawfactory_age_key")

@@ -39,6 +39,7 @@ def variables(made):
         ("promote --sha 1a", "promote", {"promote_sha": "1a"}),
         ("rollback --sha 1a", "rollback", {"rollback_sha": "1a"}),
         ("update", "update", {}),
+        ("update --available", "available-updates", {}),
         ("update --version 2026.9.7 --canary 2 --serial 20%", "update",
          {"gateway_version": "2026.9.7", "update_canary": 2, "update_serial": "20%"}),
         ("update --image r.example/o:1@sha256:ab --allow-downgrade", "update", {
