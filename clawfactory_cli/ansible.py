@@ -141,14 +141,15 @@ def attend(
     show: Callable[[bytes], None] | None = None,
     errors_too: bool = False,
     variables: Mapping[str, str] | None = None,
-) -> int:
+) -> tuple[int, bool]:
     """Run a command to its end and let it handle Ctrl-C itself, so that it can clean up.
 
     :param show: gets what it prints on standard output, as it comes; None: the terminal does.
     :param errors_too: give ``show`` what it prints on standard error as well.
     :param variables: of its environment, besides ours.
-    :returns: its exit status, negative: the signal that ended it.
+    :returns: its exit status, negative: the signal that ended it; and whether Ctrl-C was pressed meanwhile.
     """
+    interrupted = False
     environ = {**environment(), **(variables or {})}
     sink = None if show is None else subprocess.PIPE
     errors = subprocess.STDOUT if errors_too else None
@@ -157,9 +158,13 @@ def attend(
         def hand_on(number: int, _frame: FrameType | None) -> None:
             process.send_signal(number)
 
+        def outlive(_number: int, _frame: FrameType | None) -> None:
+            nonlocal interrupted
+            interrupted = True
+
         before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGHUP)}
         # The terminal sends Ctrl-C to the child as well; we only have to outlive it.
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, outlive)
         try:
             while show is not None and process.stdout is not None and (data := process.stdout.read(65536)):
                 show(data)
@@ -167,7 +172,7 @@ def attend(
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    return process.returncode
+    return process.returncode, interrupted
 
 
 def run(command: list[str], *, capture: bool = False, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
@@ -177,7 +182,7 @@ def run(command: list[str], *, capture: bool = False, variables: Mapping[str, st
     :returns: its exit status as one of ours, and its collected output.
     """
     output: list[bytes] = []
-    code = attend(command, show=output.append if capture else None, variables=variables)
+    code, _ = attend(command, show=output.append if capture else None, variables=variables)
     return exit_code(code), b"".join(output).decode(errors="replace")
 
 

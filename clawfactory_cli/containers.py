@@ -34,7 +34,7 @@ _SERVICE = Annotated[Service, typer.Argument(metavar="SERVICE", help="gateway, p
 
 
 @app.command()
-@shared(bots=False)
+@shared(bots=False, json=False)
 def logs(
     call: Call,
     service: _SERVICE = Service.gateway,
@@ -42,15 +42,14 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="So many of the newest first.")] = 100,
     timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="With the engine's times.")] = False,
 ) -> None:
-    """Show what a part of a bot logs; name the bot with -i."""
+    """Show what a part of a bot logs; name the bot with -i. Where sudo asks for a password over SSH, give -K."""
     flags = [flag for flag, wanted in (("--follow", follow), ("--timestamps", timestamps)) if wanted]
     machine = _machine(call)
     shown = ["docker", "logs", "--tail", str(lines), *flags, container(machine.bot, service.value)]
-    if call.as_json:
-        fail(CoreError("a log is text of the bot's programs; 'logs' has no --json"), 2)
     cleaner = Cleaner()
     try:
-        run_there(machine, shown, show=cleaner.show)
+        # Without a terminal there, Ctrl-C ends ssh itself, whatever becomes of the program.
+        run_there(machine, shown, terminal=call.options.ask_become_pass is True, show=cleaner.show)
     except CommandFailed as error:
         # Following ends with Ctrl-C; that is how it is meant.
         if not (follow and error.code == ansible.EXIT_INTERRUPTED):
@@ -60,13 +59,13 @@ def logs(
 
 
 @app.command()
-@shared(bots=False)
+@shared(bots=False, json=False)
 def shell(call: Call, service: _SERVICE = Service.gateway) -> None:
     """Open a shell in a container of a bot, as the user it runs as; name the bot with -i."""
     machine = _machine(call)
     terminal = ["--interactive", "--tty"] if interactive() else ["--interactive"]
     try:
-        run_there(machine, ["docker", "exec", *terminal, container(machine.bot, service.value), "sh"])
+        run_there(machine, ["docker", "exec", *terminal, container(machine.bot, service.value), "sh"], terminal=True)
     except CommandFailed as error:
         fail(error, error.code)
     except CoreError as error:

@@ -61,15 +61,16 @@ class Machine:
             raise self._refused("clawfactory_root", str(path), "give an absolute path")
         return path
 
-    def command(self, arguments: list[str]) -> list[str]:
-        """The command to run here, so that ``arguments`` run there with root's rights, on a terminal if we have one.
+    def command(self, arguments: list[str], *, terminal: bool = False) -> list[str]:
+        """The command to run here, so that ``arguments`` run there with root's rights.
 
+        :param terminal: give it ours, for a shell, or for sudo to ask for a password.
         :raises InvalidInput: the inventory says something that only Ansible can do.
         """
-        there = [*self._as_root(), *arguments]
+        there = [*self._as_root(terminal), *arguments]
         if self.is_local:
             return there
-        return [*self.ssh(), "-t" if interactive() else "-T", "--", self.address, shlex.join(there)]
+        return [*self.ssh(), "-t" if terminal else "-T", "--", self.address, shlex.join(there)]
 
     def ssh(self) -> list[str]:
         """``ssh`` with the inventory's options, without the address."""
@@ -91,7 +92,7 @@ class Machine:
         forwards = [part for port in ports for part in ("-L", f"{port}:127.0.0.1:{port}")]
         return shlex.join([*self.ssh(), *forwards, self.address])
 
-    def _as_root(self) -> list[str]:
+    def _as_root(self, terminal: bool) -> list[str]:
         method = self._text("ansible_become_method", "sudo").removeprefix("ansible.builtin.")
         is_root = os.geteuid() == 0 if self.is_local else self.user == "root"
         if is_root or str(self.variables.get("ansible_become", True)).lower() in ("false", "no", "0"):
@@ -99,7 +100,7 @@ class Machine:
         if method != "sudo":
             raise self._refused("ansible_become_method", method, "only 'sudo' works without a playbook")
         # Where nobody can be asked, sudo says so instead of waiting.
-        return ["sudo"] if interactive() else ["sudo", "-n"]
+        return ["sudo"] if terminal or (self.is_local and interactive()) else ["sudo", "-n"]
 
     def _checked(self, name: str, default: str, pattern: re.Pattern[str]) -> str:
         value = self._text(name, default)
@@ -117,14 +118,24 @@ class Machine:
         return InvalidInput(f"{self.bot}: {name} is {value!r}: {way}")
 
 
-def run_there(machine: Machine, arguments: list[str], *, show: Callable[[bytes], None] | None = None) -> None:
+def run_there(
+    machine: Machine,
+    arguments: list[str],
+    *,
+    terminal: bool = False,
+    show: Callable[[bytes], None] | None = None,
+) -> None:
     """Run a command on a bot's machine until it ends.
 
+    :param terminal: give it ours, where we have one.
     :param show: gets what it prints, errors too, see :func:`.ansible.attend`; None: the terminal does.
     :raises CommandFailed: it failed; its complaints were shown.
     """
-    code = attend(machine.command(arguments), show=show, errors_too=True)
-    if code in (-signal.SIGINT, EXIT_INTERRUPTED):
+    code, interrupted = attend(
+        machine.command(arguments, terminal=terminal and interactive()), show=show, errors_too=True
+    )
+    # ssh has one code for all that goes wrong.
+    if code in (-signal.SIGINT, EXIT_INTERRUPTED) or (code == _SSH_FAILED and interrupted):
         raise CommandFailed("interrupted", EXIT_INTERRUPTED)
     if code == _SSH_FAILED and not machine.is_local:
         raise CommandFailed(f"{machine.bot}: {machine.address} cannot be reached over SSH", EXIT_UNREACHABLE)

@@ -129,16 +129,21 @@ class Call:
         return replace(self, options=added)
 
 
-def shared(*, bots: bool = True, dry: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def shared(
+    *, bots: bool = True, dry: bool = False, json: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, a function of a :class:`Call` and its own parameters, the options that all have.
 
     :param bots: whether it takes bots as arguments.
     :param dry: whether it can be asked what it would change.
+    :param json: whether what it shows can be JSON.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         table = {**({"bots": (BOTS, None)} if bots else {}), **(_DRY if dry else {}), **SHARED}
+        if not json:
+            del table["as_json"]
         others = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for name, (annotation, default) in table.items()
@@ -175,7 +180,7 @@ def _call(context: typer.Context, values: dict[str, Any]) -> Call:
         check=values.get("check", False),
         diff=values.get("diff", False),
     )
-    return Call(tuple(dict.fromkeys(named)), options, values["as_json"])
+    return Call(tuple(dict.fromkeys(named)), options, values.get("as_json", False))
 
 
 def absolute(path: Path | None) -> str | None:

@@ -11,7 +11,6 @@ import typer
 
 from clawfactory_core.errors import CoreError
 from clawfactory_core.names import container, env_prefix
-from clawfactory_core.secrets import TOKENS
 
 from . import ansible
 from .machine import Machine
@@ -163,6 +162,8 @@ def _facts(machine: Machine, status: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_tokens(facts: dict[str, Any], call: Call) -> dict[str, str]:
+    from clawfactory_core.secrets import TOKENS  # slow to import, and needed here only
+
     prefix = env_prefix(facts["bot"])
     lines = output_there(facts["bot"], ["grep", f"^{prefix}", facts["token_file"]], call, accepted=(0, 1))
     found = dict(line.split("=", 1) for line in lines.splitlines() if "=" in line)

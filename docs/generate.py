@@ -82,7 +82,8 @@ def commands() -> str:
         if own:
             lines += ["", *table(own)]
         if takes_shared:
-            lines += ["", "Also: the [shared options](#shared-options)."]
+            but = "" if any(each.name == "as_json" for each in command.params) else ", but `--json`"
+            lines += ["", f"Also: the [shared options](#shared-options){but}."]
     return "\n".join(lines) + "\n"
 
 

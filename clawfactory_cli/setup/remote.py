@@ -152,6 +152,7 @@ def make(bot: str, wanted: Wanted, variables: Any, saved: SavedSecrets, version:
         except CoreError as error:
             problems.append(f"webhook of {name}: {error}")
     if wanted.fork:
+        typer.echo(f"asking for the fork {wanted.fork}, which may take a few minutes")
         try:
             commit = github.fork(_UPSTREAM, wanted.fork, f"v{version}")
             if not variables.get("gateway_fork_commit"):

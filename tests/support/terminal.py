@@ -25,8 +25,8 @@ for value in sys.argv:
     if value.startswith("{{") and "status_json_file" in value and "STATUS" in os.environ:
         open(json.loads(value)["status_json_file"], "w").write(os.environ["STATUS"])
 if "SLEEP" in os.environ:
-    print("at work", flush=True)
     try:
+        print("at work", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("Ansible cleans up")

@@ -52,8 +52,9 @@ def test_root_over_ssh_needs_no_sudo_and_the_name_is_the_address():
 
 
 def test_somebody_at_a_terminal_can_be_asked_by_sudo(monkeypatch):
+    assert Machine("shop", {}).command(["id"], terminal=True) == ["ssh", "-t", "--", "shop", "sudo id"]
     monkeypatch.setattr(machine, "interactive", lambda: True)
-    assert Machine("shop", {}).command(["id"]) == ["ssh", "-t", "--", "shop", "sudo id"]
+    assert Machine("bot1", {"ansible_connection": "local"}).command(["id"]) == ["sudo", "id"]
 
 
 def test_tunnel_is_a_command_to_copy():

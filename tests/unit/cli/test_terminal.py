@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from unittest import mock
 
 import pexpect
 import pytest
 from typer.main import get_command
 
 from clawfactory_cli.app import app
+from tests.support.ssh_server import make_key, ssh_server
 from tests.support.terminal import finish, plain
 
 FACTS = [
@@ -128,6 +130,46 @@ def test_bots_of_the_inventory_are_completed(terminal):
     shell.expect("snapshot")
     shell.sendeof()
     shell.close(force=True)
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory, fake_environment):
+    """Variables of a bot on a machine that is reached over a real SSH, with the stand-in for docker there."""
+    directory = tmp_path_factory.mktemp("ssh")
+    with ssh_server(directory) as server:
+        make_key(directory / "operator")
+        public = (directory / "operator.pub").read_text()
+        command = f'env PATH={fake_environment}:$PATH sh -c \\"$SSH_ORIGINAL_COMMAND\\"'
+        with (directory / "authorized_keys").open("a") as held:
+            held.write(f'restrict,pty,command="{command}" {public}')
+        (directory / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {server.host_key}\n")
+        yield {
+            "ansible_host": "127.0.0.1", "ansible_port": server.port, "ansible_user": server.user,
+            "ansible_ssh_private_key_file": str(directory / "operator"),
+            "ansible_ssh_common_args": f"-F none -o UserKnownHostsFile={directory / 'known_hosts'}",
+        }  # fmt: skip
+
+
+def test_logs_and_shell_go_over_ssh_as_the_inventory_says(terminal, remote):
+    variables = json.dumps(remote)
+    assert terminal.run("logs", "proxy", VARIABLES=variables) == (
+        0, "docker logs --tail 100 clawfactory-bot1-proxy\r\n",
+    )  # fmt: skip
+    code, screen = terminal.run("shell", VARIABLES=variables)
+    assert code == 0 and "docker exec --interactive --tty clawfactory-bot1-gateway sh" in screen
+
+
+def test_ctrl_c_ends_following_over_ssh_too(terminal, remote):
+    process = terminal.start("logs", "-f", VARIABLES=json.dumps(remote))
+    process.expect("--follow")
+    process.sendintr()
+    assert finish(process) == (0, mock.ANY)
+
+
+def test_machine_with_another_host_key_is_not_talked_to(terminal, remote):
+    wrong = {**remote, "ansible_ssh_common_args": "-F none -o UserKnownHostsFile=/dev/null -o BatchMode=yes"}
+    code, screen = terminal.run("logs", VARIABLES=json.dumps(wrong))
+    assert code == 4 and "127.0.0.1 cannot be reached over SSH" in screen
 
 
 HOSTS = "bots:\n  hosts:\n    near: {ansible_connection: local}\n    far: {ansible_host: 203.0.113.7}\n"
