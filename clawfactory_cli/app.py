@@ -28,6 +28,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+#: Commands that -i would mean nothing to.
+_OF_NO_BOT = ("init", "playbook", "test", "version")
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -50,6 +53,8 @@ def root(
     ] = False,
 ) -> None:  # fmt: skip
     """Deploys and guards OpenClaw bots. Nearly every command runs a playbook of this repository."""
+    if instances and context.invoked_subcommand in _OF_NO_BOT:
+        raise typer.BadParameter(f"'{context.invoked_subcommand}' takes no bot this way", param_hint="-i")
     context.obj = instances
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets as randomness
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def run(inventory: Path, bot: str | None, options: AnsibleOptions, api: str) -> 
     _save(main)
     for problem in problems:
         typer.echo(f"clawfactory: {problem}", err=True)
-    typer.echo(f"{name} is the default now; bring it up: ./clawfactory up {name}")
+    elsewhere = "" if inventory == settings.REPOSITORY / "inventory" else f" --inventory {shlex.quote(str(inventory))}"
+    typer.echo(f"{name} is the default now; bring it up: ./clawfactory up {name}{elsewhere}")
     return EXIT_ERROR if problems else EXIT_OK
 
 

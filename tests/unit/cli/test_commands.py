@@ -82,6 +82,7 @@ def test_what_can_be_tried_is_tried(call, line):
         ("info bot1 bot2", "bot1, bot2"),
         ("info nobody", "it has bot1"),
         ("use nobody", "it has bot1"),
+        ("-i bot1 version", "'version' takes no bot"),
         ("nonsense", "No such command 'nonsense'"),
     ],
 )

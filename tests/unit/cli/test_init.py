@@ -86,6 +86,7 @@ def test_new_bot_on_another_machine(answer, written, terminal):
         {"bot_providers": ["anthropic", {"name": "ollama", "model": "qwen4"}], "bot_channels": ["telegram"]},
         {"secrets_env": {"ANTHROPIC_API_KEY": KEY}},
     )
+    assert f"up shop --inventory {terminal.directory / 'inventory'}" in " ".join(screen.split())
     hosts = (terminal.directory / "inventory/hosts.yml").read_text()
     assert hosts.startswith(HOSTS.rstrip()), "comments and order stay"
     assert yaml.safe_load(hosts)["bots"]["hosts"]["shop"] == {
