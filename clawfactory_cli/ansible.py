@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from clawfactory_core.errors import CoreError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from .settings import REPOSITORY as REPOSITORY
+from .settings import vault_password_file
+
 PROGRAMS = Path(sys.executable).parent
 
 EXIT_OK = 0
@@ -49,11 +54,20 @@ class AnsibleOptions:
     def inventory_arguments(self) -> list[str]:
         """Arguments that choose and open the inventory; every Ansible program takes them."""
         arguments = [part for name in self.inventory for part in ("-i", _from_here(name))]
-        if self.vault_password_file is not None:
-            arguments += ["--vault-password-file", _from_here(self.vault_password_file)]
+        password_file = self.password_file()
+        if password_file is not None:
+            arguments += ["--vault-password-file", password_file]
         if self.ask_vault_pass:
             arguments.append("--ask-vault-pass")
         return arguments
+
+    def password_file(self) -> str | None:
+        """The vault's password file that was named, else the one that ``init`` made; None leaves it to Ansible."""
+        if self.vault_password_file is not None:
+            return _from_here(self.vault_password_file)
+        made = vault_password_file()
+        chosen = self.ask_vault_pass or "ANSIBLE_VAULT_PASSWORD_FILE" in os.environ
+        return str(made) if not chosen and made.is_file() else None
 
     def playbook_arguments(self) -> list[str]:
         """All arguments for ``ansible-playbook`` but the playbook and the limit."""
@@ -98,6 +112,12 @@ def environment() -> dict[str, str]:
     return variables
 
 
+def module_command(bot: str, arguments: list[str], options: AnsibleOptions) -> list[str]:
+    """The command that runs a program on a bot's machine, as root, without a playbook."""
+    module = ["--become", "-m", "ansible.builtin.command", "-a", json.dumps({"argv": arguments})]
+    return [str(PROGRAMS / "ansible"), bot, *module, *options.playbook_arguments()]
+
+
 def playbook_command(playbook: str, limit: str | None, options: AnsibleOptions) -> list[str]:
     """The command that runs a playbook.
 
@@ -115,38 +135,95 @@ def exit_code(ansible_code: int) -> int:
     return _EXIT_CODES.get(ansible_code, EXIT_ERROR)
 
 
-def run(command: list[str], *, capture: bool = False) -> tuple[int, str]:
-    """Run a command to its end and let it handle Ctrl-C itself, so that Ansible can clean up.
+def attend(
+    command: list[str],
+    *,
+    show: Callable[[bytes], None] | None = None,
+    errors_too: bool = False,
+    variables: Mapping[str, str] | None = None,
+) -> tuple[int, bool]:
+    """Run a command to its end and let it handle Ctrl-C itself, so that it can clean up.
 
-    :param capture: collect what it prints instead of showing it.
-    :returns: its exit status as one of ours, and its collected output.
+    :param show: gets what it prints on standard output, as it comes; None: the terminal does.
+    :param errors_too: give ``show`` what it prints on standard error as well.
+    :param variables: of its environment, besides ours.
+    :returns: its exit status, negative: the signal that ended it; and whether Ctrl-C was pressed meanwhile.
     """
-    sink = subprocess.PIPE if capture else None
-    joined = subprocess.STDOUT if capture else None
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stdout=sink, stderr=joined, text=True) as process:
+    interrupted = False
+    environ = {**environment(), **(variables or {})}
+    sink = None if show is None else subprocess.PIPE
+    errors = subprocess.STDOUT if errors_too else None
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=sink, stderr=errors, bufsize=0) as process:
 
         def hand_on(number: int, _frame: FrameType | None) -> None:
             process.send_signal(number)
 
+        def outlive(_number: int, _frame: FrameType | None) -> None:
+            nonlocal interrupted
+            interrupted = True
+
         before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGHUP)}
         # The terminal sends Ctrl-C to the child as well; we only have to outlive it.
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, outlive)
         try:
-            output, _ = process.communicate()
+            while show is not None and process.stdout is not None and (data := process.stdout.read(65536)):
+                show(data)
+            process.wait()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    return exit_code(process.returncode), output or ""
+    return process.returncode, interrupted
 
 
-def list_bots(options: AnsibleOptions) -> list[str]:
-    """Names of the bots in the inventory, in its order.
+def run(command: list[str], *, capture: bool = False, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """As :func:`attend`, for a program of Ansible.
 
+    :param capture: collect what it prints on standard output instead of showing it.
+    :returns: its exit status as one of ours, and its collected output.
+    """
+    output: list[bytes] = []
+    code, _ = attend(command, show=output.append if capture else None, variables=variables)
+    return exit_code(code), b"".join(output).decode(errors="replace")
+
+
+def _ask(program: str, arguments: list[str], options: AnsibleOptions, *, quiet: bool = False) -> str:
+    """What a program of Ansible prints about the inventory.
+
+    :param quiet: do not show what it complains about either.
     :raises CoreError: when Ansible cannot read the inventory.
     """
-    command = [str(PROGRAMS / "ansible"), "bots", "--list-hosts", *options.inventory_arguments()]
-    result = subprocess.run(command, cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, text=True, check=False)
+    command = [str(PROGRAMS / program), *arguments, *options.inventory_arguments()]
+    errors = subprocess.DEVNULL if quiet else None
+    result = subprocess.run(
+        command, cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True, check=False
+    )
     if result.returncode != 0:
         raise CoreError(f"Ansible cannot read the inventory {', '.join(options.inventory) or 'in inventory/'}")
+    return result.stdout
+
+
+def list_bots(options: AnsibleOptions, pattern: str = "bots", *, quiet: bool = False) -> list[str]:
+    """Names of the bots in the inventory, in its order.
+
+    :param pattern: which of them.
+    :raises CoreError: when Ansible cannot read the inventory.
+    """
     # The first line counts: "  hosts (2):"
-    return [line.strip() for line in result.stdout.splitlines()[1:] if line.strip()]
+    lines = _ask("ansible", [pattern, "--list-hosts"], options, quiet=quiet).splitlines()[1:]
+    return [line.strip() for line in lines if line.strip()]
+
+
+def variables_of(bot: str, options: AnsibleOptions) -> dict[str, Any]:
+    """A bot's inventory variables, with vaults opened and templates as they are written.
+
+    :raises CoreError: when Ansible cannot read the inventory, or does not know the bot.
+    """
+    found: dict[str, Any] = json.loads(_ask("ansible-inventory", ["--host", bot], options))
+    return found
+
+
+def all_variables(options: AnsibleOptions) -> dict[str, dict[str, Any]]:
+    """The same for all bots of the inventory, in its order."""
+    read = json.loads(_ask("ansible-inventory", ["--list"], options))
+    known: dict[str, dict[str, Any]] = read["_meta"]["hostvars"]
+    return {bot: known.get(bot, {}) for bot in list_bots(options)}

@@ -5,56 +5,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from clawfactory_cli import ansible
-from clawfactory_cli.app import app
-
-# Writes its arguments, working directory and some environment to $CALL, then behaves as told.
-RECORDER = f"""\
-#!{sys.executable}
-import json, os, sys
-with open(os.environ["CALL"], "w") as call:
-    json.dump({{"program": os.path.basename(sys.argv[0]), "arguments": sys.argv[1:], "cwd": os.getcwd(),
-               "config": os.environ.get("ANSIBLE_CONFIG"), "locale": os.environ.get("LC_ALL")}}, call)
-print("what Ansible printed")
-for value in sys.argv:
-    if value.startswith("{{") and "status_json_file" in value and "STATUS" in os.environ:
-        open(json.loads(value)["status_json_file"], "w").write(os.environ["STATUS"])
-sys.exit(int(os.environ.get("EXIT", "0")))
-"""
-HOSTS = """\
-#!/bin/sh
-printf '  hosts (N):\\n'
-for bot in $BOTS; do printf '    %s\\n' "$bot"; done
-exit "${HOSTS_EXIT:-0}"
-"""
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Runs a command line; returns the result and what ansible-playbook was called with (None: not at all)."""
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    for name, text in (("ansible-playbook", RECORDER), ("ansible", HOSTS)):
-        (programs / name).write_text(text)
-        (programs / name).chmod(stat.S_IRWXU)
-    monkeypatch.setattr("clawfactory_cli.ansible.PROGRAMS", programs)
-    monkeypatch.setattr("clawfactory_cli.app.PROGRAMS", programs)
-    monkeypatch.setenv("CALL", str(tmp_path / "call"))
-    monkeypatch.setenv("BOTS", "bot1")
-
-    def run(*arguments):
-        record = tmp_path / "call"
-        record.unlink(missing_ok=True)
-        result = CliRunner().invoke(app, list(arguments))
-        return result, json.loads(record.read_text()) if record.exists() else None
-
-    return run
 
 
 def test_up_runs_site_for_the_bots_named(call):
@@ -96,7 +51,7 @@ def test_without_any_bot_the_inventory_is_named_as_the_cause(call, monkeypatch):
 
 def test_unreadable_inventory_is_an_error_of_its_own(call, monkeypatch):
     monkeypatch.setenv("HOSTS_EXIT", "4")
-    result, made = call("up", "-i", "nowhere")
+    result, made = call("up", "--inventory", "nowhere")
     assert (result.exit_code, made) == (1, None)
     assert "nowhere" in result.output
 
@@ -137,9 +92,11 @@ def test_exit_code_of_a_killed_run_names_the_signal():
     assert ansible.exit_code(-15) == 143
 
 
-def test_status_covers_all_bots_unless_named(call):
-    assert call("status")[1]["arguments"] == ["playbooks/status.yml"]
-    assert call("status", "bot1")[1]["arguments"] == ["playbooks/status.yml", "-l", "bot1"]
+def test_status_covers_all_bots_unless_named(call, monkeypatch):
+    monkeypatch.setenv("STATUS", "[]")
+    assert call("status")[1]["arguments"][:2] == ["playbooks/status.yml", "-e"]
+    assert call("status", "bot1")[1]["arguments"][:3] == ["playbooks/status.yml", "-l", "bot1"]
+    assert call("status", "-v")[1]["arguments"] == ["playbooks/status.yml", "-v"], "Ansible's own output is shown then"
 
 
 def test_audit_verify_covers_all_bots_unless_named(call):
@@ -199,7 +156,7 @@ def test_remove_refuses_what_is_half_said(call, arguments):
 def test_playbook_hands_everything_on(call, monkeypatch, tmp_path):
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "playbooks/host.yml").touch()
-    monkeypatch.setattr("clawfactory_cli.app.REPOSITORY", tmp_path)
+    monkeypatch.setattr("clawfactory_cli.ansible.REPOSITORY", tmp_path)
     _, made = call("playbook", "host", "-l", "bot1", "--tags", "host", "--help")
     assert made["arguments"] == ["playbooks/host.yml", "-l", "bot1", "--tags", "host", "--help"]
     result, made = call("playbook", "nonsense")

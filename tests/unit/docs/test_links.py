@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from clawfactory_cli.app import app
 
@@ -97,8 +98,7 @@ def test_playbooks_in_commands_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_commands_of_the_launcher_exist(page):
-    known = {command.name or command.callback.__name__ for command in app.registered_commands} | {"COMMAND"}
-    known |= {group.typer_instance.info.name for group in app.registered_groups}
+    known = {*get_command(app).commands, "COMMAND"}
     used = re.findall(r"\./clawfactory ([A-Za-z]+)", "\n".join(_CODE.findall(page.read_text(encoding="utf-8"))))
     assert set(used) - known == set()
 

@@ -1,0 +1,1 @@
+"""``clawfactory init``: asks what a bot needs, and writes inventory and vault."""
