@@ -205,11 +205,13 @@ def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
 
 _RENDERED = (
     "egress/*/*.conf", "proxy/*/*.conf", "broker/*/broker.json", "bot_repos/*/config/openclaw.json", "snapshots/*.json",
-    "promotion/*/settings.json", "promotion/*/gateway.json", "secrets/*/rclone.*",
+    "promotion/*/settings.json", "promotion/*/gateway.json", "secrets/*/rclone.*", "alerts/*.json",
 )  # fmt: skip
 _RENDERED_ELSEWHERE = (
     "systemd/system/clawfactory-snapshot-*",
     "systemd/system/clawfactory-offsite-*",
+    "systemd/system/clawfactory-alerts-*",
+    "cron.d/clawfactory-alerts-*",
     "cron.d/clawfactory-snapshot-*",
 )
 
