@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "module_utils"))
 
-from clawfactory_core import allocation, container, endpoints, machines, status
+from clawfactory_core import allocation, container, endpoints, machines, status, versions
 from clawfactory_core.errors import CoreError
 from clawfactory_core.machine import check_ports_free, refuse_bot
 from clawfactory_core.promotion.ssh import is_ssh, parse_ssh
@@ -165,6 +165,14 @@ def _ssh_endpoint(url: str) -> endpoints.Endpoint:
     return endpoints.Endpoint(found.host, found.port, False, endpoints.classify(found.host))
 
 
+def older_than(version: str, than: str) -> bool:
+    """``version | clawfactory_older_than(other)``: whether it came out before the other one."""
+    try:
+        return versions.is_older(version, than)
+    except CoreError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
 def status_facts(bots: list[str], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Status of each bot, also of those whose machine did not answer."""
     return [dict(hostvars[bot].get("bot_status") or status.unreachable(bot)) for bot in bots]
@@ -191,6 +199,7 @@ class FilterModule:
             "clawfactory_by_leader": machines.by_leader,
             "clawfactory_services": services_of,
             "clawfactory_is_ssh": is_ssh,
+            "clawfactory_older_than": older_than,
             "clawfactory_status": status.bot_status,
             "clawfactory_status_facts": status_facts,
             "clawfactory_status_table": status_table,

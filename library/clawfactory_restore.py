@@ -37,6 +37,10 @@ options:
   from_bot:
     description: Bot whose snapshot it is, if another one. Identity and paired devices are left out then.
     type: str
+  offsite:
+    description: Read what M(clawfactory_offsite) fetched, and not the snapshots of the machine.
+    type: bool
+    default: false
   identities:
     description: Text of an age key file, where the private key is not on the machine.
     type: str
@@ -119,6 +123,7 @@ def argument_spec() -> dict[str, dict[str, object]]:
         "state": {"type": "str", "choices": STEPS, "required": True},
         "name": {"type": "str", "default": "latest"},
         "from_bot": {"type": "str"},
+        "offsite": {"type": "bool", "default": False},
         "identities": {"type": "str", "no_log": True},
         "rotate_token": {"type": "bool", "default": False, "no_log": False},
         "paths": {"type": "list", "elements": "str", "default": []},
@@ -247,7 +252,9 @@ def _request(module: AnsibleModule) -> restore.RestoreRequest:
         root=root,
         bot=bot,
         state=bot_directories(root, bot)[0],
-        directory=bot_directories(root, source)[1],
+        directory=restore.offsite_directory(root, bot) / source
+        if options["offsite"]
+        else bot_directories(root, source)[1],
         name=options["name"],
         identities=identities,
         uid=settings.gateway_uid,

@@ -205,9 +205,15 @@ def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
 
 _RENDERED = (
     "egress/*/*.conf", "proxy/*/*.conf", "broker/*/broker.json", "bot_repos/*/config/openclaw.json", "snapshots/*.json",
-    "promotion/*/settings.json", "promotion/*/gateway.json",
+    "promotion/*/settings.json", "promotion/*/gateway.json", "secrets/*/rclone.*", "alerts/*.json",
 )  # fmt: skip
-_RENDERED_ELSEWHERE = ("systemd/system/clawfactory-snapshot-*", "cron.d/clawfactory-snapshot-*")
+_RENDERED_ELSEWHERE = (
+    "systemd/system/clawfactory-snapshot-*",
+    "systemd/system/clawfactory-offsite-*",
+    "systemd/system/clawfactory-alerts-*",
+    "cron.d/clawfactory-alerts-*",
+    "cron.d/clawfactory-snapshot-*",
+)
 
 
 def rendered_files(root: Path, etc: Path = Path("/etc")) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from .locks import Lock
@@ -35,6 +36,7 @@ def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
         "snapshot": snapshot.get("state", ""),
         "snapshot_time": snapshot.get("time", ""),
         "snapshot_problem": snapshot.get("problem", ""),
+        "drift": _drift(bot, machine),
         "sandboxes": sum(1 for item in own if item["service"] == "sandbox"),
         "containers": {
             name: {key: containers[name][key] for key in ("status", "health", "image", "started_at", "restarts")}
@@ -42,6 +44,11 @@ def bot_status(bot: str, machine: Mapping[str, Any]) -> dict[str, Any]:
             if name in containers
         },
     }
+
+
+def _drift(bot: str, machine: Mapping[str, Any]) -> list[str]:
+    """Paths of the bot's that are not as laid out."""
+    return [path for path in machine.get("drift", ()) if bot in PurePosixPath(path).parts]
 
 
 def _state(bot: str, machine: Mapping[str, Any], containers: Mapping[str, Mapping[str, Any]]) -> str:

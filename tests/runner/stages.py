@@ -60,9 +60,10 @@ def _install(stage: str, packages: list[str], afterwards: str = ":") -> list[Res
 
 
 def _install_ssh(stage: str) -> list[Result]:
-    """Both ends of SSH, for tests that reach a repository by it."""
+    """Both ends of SSH, for tests that reach a repository by it, and rclone, for copies of snapshots."""
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
     present = {
+        "rclone": shutil.which("rclone") is not None,
         "openssh-client": shutil.which("ssh") is not None,
         "openssh-server": shutil.which("sshd", path=path) is not None,
         "libnss-wrapper": any(Path("/usr/lib").glob("*-linux-gnu/libnss_wrapper.so")),

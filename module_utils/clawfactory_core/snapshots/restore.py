@@ -39,6 +39,11 @@ __all__ = [
 ]
 
 
+def offsite_directory(root: Path, bot: str) -> Path:
+    """Where copies lie that were fetched to be restored as ``bot``, each other's in a directory of its bot's name."""
+    return root / "offsite" / bot
+
+
 @dataclass(frozen=True)
 class RestoreRequest:
     """What to restore, and where.
@@ -76,7 +81,8 @@ class RestoreRequest:
     @property
     def source_bot(self) -> str:
         """Whose snapshots they must be: the one whose directory they are in; empty if that is no bot's."""
-        return self.directory.name if self.directory.parent == self.root / "snapshots" else ""
+        known = (self.root / "snapshots", offsite_directory(self.root, self.bot))
+        return self.directory.name if self.directory.parent in known else ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What the last scheduled run of a bot came to: ``<root>/snapshots/<bot>.run``, for the status and for the next run."""
+"""What the last scheduled run of a bot came to: ``<root>/snapshots/<bot>.run``, for the status and for the next run.
+
+The last copying of its snapshots to another place is noted in the same way in ``<bot>.copied``.
+"""
 
 from __future__ import annotations
 
@@ -54,27 +57,33 @@ def begin_run() -> ScheduledRun:
     return ScheduledRun(timestamp(datetime.now(timezone.utc)), pid=os.getpid())
 
 
-def run_path(root: Path, bot: str) -> Path:
+#: Kinds of runs, by the ends of the files' names.
+SNAPSHOT, COPY = "run", "copied"
+
+
+def run_path(root: Path, bot: str, kind: str = SNAPSHOT) -> Path:
     """Where it is noted: beside the settings, where the bot's controller cannot write."""
-    return root / "snapshots" / f"{bot}.run"
+    return root / "snapshots" / f"{bot}.{kind}"
 
 
-def write_run(root: Path, bot: str, run: ScheduledRun) -> None:
+def write_run(root: Path, bot: str, run: ScheduledRun, kind: str = SNAPSHOT) -> None:
     """Note a run in place of the one before.
 
     :raises OSError: the one before is still noted.
     """
     # A problem may have names in it that the bot chose.
     problem = "".join(letter if letter.isprintable() else "?" for letter in run.problem[:_MAX_PROBLEM])
-    write_atomic(run_path(root, bot), json.dumps({**asdict(run), "problem": problem}).encode() + b"\n", mode=0o600)
+    write_atomic(
+        run_path(root, bot, kind), json.dumps({**asdict(run), "problem": problem}).encode() + b"\n", mode=0o600
+    )
 
 
-def read_run(root: Path, bot: str) -> ScheduledRun | None:
+def read_run(root: Path, bot: str, kind: str = SNAPSHOT) -> ScheduledRun | None:
     """The last run; ``None`` if there was none yet.
 
     :raises InvalidInput: what is noted is not what :func:`write_run` writes.
     """
-    path = run_path(root, bot)
+    path = run_path(root, bot, kind)
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_MAX_BYTES))

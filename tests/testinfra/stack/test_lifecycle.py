@@ -43,7 +43,9 @@ def test_status_shows_every_bot(play: Play, tmp_path: Path) -> None:
     assert "bot1" in text
     assert "127.0.0.1:18909" in text
     facts = tmp_path / "status.json"
-    play("playbooks/status.yml", "--extra-vars", f"status_json_file={facts}").succeeded()
+    files = f"status_json_file={facts} status_html_file={tmp_path}/status.html"
+    play("playbooks/status.yml", "--extra-vars", files).succeeded()
+    assert (tmp_path / "status.html").read_text().count('<td class="healthy">healthy') == 2
     assert [bot["bot"] for bot in json.loads(facts.read_text())] == ["bot1", "bot2"]
 
 

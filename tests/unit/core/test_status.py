@@ -117,3 +117,8 @@ def test_a_scheduled_snapshot_that_failed_is_said_below_the_table():
     assert "failed 2027-01-15T03:12  " in lines[1] + "  "
     assert "verified 2027-01-15T03:20" in lines[2]
     assert lines[5:] == ["bot1: the last scheduled snapshot failed: a.age is damaged"]
+
+
+def test_drift_is_that_of_the_bot():
+    drift = ["/srv/clawfactory/run/bot1", "/srv/clawfactory/run/bot10", "/srv/clawfactory/locks"]
+    assert bot_status("bot1", machine(*services(), drift=drift))["drift"] == ["/srv/clawfactory/run/bot1"]

@@ -15,7 +15,7 @@ def load(path: str) -> Any:
 
 
 def asked() -> str:
-    tasks = load("playbooks/deploy.yml")[-1]["tasks"]
+    tasks = load("playbooks/tasks/prepare.yml")
     return next(found["bot_is_current"] for task in tasks if (found := task.get("ansible.builtin.set_fact")))
 
 

@@ -1,0 +1,202 @@
+"""Copies of snapshots elsewhere, made by the real rclone in another directory and over SFTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from clawfactory_core.adapters.rclone import Rclone
+from clawfactory_core.errors import Conflict, CoreError, InvalidInput
+from clawfactory_core.snapshots.chains import BrokenChain, Retention, list_snapshots
+from clawfactory_core.snapshots.offsite import (
+    config_path,
+    copy_noted,
+    fetch_chain,
+    open_place,
+    prune_copies,
+    read_offsite,
+)
+from clawfactory_core.snapshots.schedule import COPY, read_run
+from tests.support.polling import wait_for
+from tests.support.snapshot_files import BOT, Files
+from tests.support.ssh_server import make_key
+
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+ALL = {"last": 99, "daily": 0, "weekly": 0, "monthly": 0}
+
+
+@pytest.fixture
+def bot(tmp_path: Path) -> Files:
+    files = Files(tmp_path / "root")
+    settle(files, tmp_path / "elsewhere")
+    return files
+
+
+def settle(files: Files, elsewhere: Path, **values: object) -> None:
+    path = files.root / "snapshots" / f"{BOT}.json"
+    offsite = {"remote": f"here:{elsewhere}", "prune": True, "keep": ALL, **values}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "offsite": offsite}))
+    config_path(files.root, BOT).write_text("[here]\ntype = local\n")
+
+
+def place(files: Files, bot: str = BOT) -> Rclone:
+    offsite = read_offsite(files.root, BOT)
+    assert offsite is not None
+    return open_place(files.root, BOT, offsite, bot)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def chain_of_three(files: Files) -> list[str]:
+    made = []
+    for text in ("one", "two", "three"):
+        (files.state / "workspace" / "note.md").write_text(text)
+        made.append(files.snapshot())
+    return made
+
+
+def test_archives_and_records_are_copied_and_nothing_else(bot: Files, tmp_path: Path) -> None:
+    made = chain_of_three(bot)
+    (bot.directory / ".partial").write_text("half")
+    assert copy_noted(bot.root, BOT) == []
+    wanted = [name for name in names(bot.directory) if name.endswith((".age", ".json"))]
+    assert len(wanted) == 6
+    assert names(tmp_path / "elsewhere" / BOT) == wanted
+    run = read_run(bot.root, BOT, COPY)
+    assert run is not None
+    assert (run.state, run.problem, made[-1].startswith(run.snapshot)) == ("made", "", True)
+    assert read_run(bot.root, BOT) is None
+
+
+def test_a_chain_comes_back_as_it_was(bot: Files, tmp_path: Path) -> None:
+    made = chain_of_three(bot)
+    copy_noted(bot.root, BOT)
+    into = tmp_path / "fetched"
+    assert fetch_chain(place(bot), made[1].split(".")[0], into) == made[:2]
+    assert [record.problem for record in list_snapshots(into)] == ["", ""]
+    assert all((into / name).read_bytes() == (bot.directory / name).read_bytes() for name in names(into))
+    assert fetch_chain(place(bot), "latest", into) == made
+
+
+def test_a_missing_link_is_named_before_anything_is_fetched(bot: Files, tmp_path: Path) -> None:
+    made = chain_of_three(bot)
+    copy_noted(bot.root, BOT)
+    (tmp_path / "elsewhere" / BOT / made[1]).unlink()
+    with pytest.raises(BrokenChain, match="is missing"):
+        fetch_chain(place(bot), "latest", tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_retention_of_the_copies_is_their_own(bot: Files, tmp_path: Path) -> None:
+    bot.settle(max_chain=1)
+    settle(bot, tmp_path / "elsewhere")
+    made = chain_of_three(bot)
+    copy_noted(bot.root, BOT)
+    gone = prune_copies(place(bot), Retention(last=1, daily=0, weekly=0, monthly=0), NOW)
+    assert sorted(gone) == sorted(made[:2])
+    assert [name for name in names(tmp_path / "elsewhere" / BOT) if name.endswith(".age")] == [made[2]]
+    assert len(names(tmp_path / "elsewhere" / BOT)) == 2
+    assert set(made) <= set(names(bot.directory))
+
+
+def test_nothing_is_deleted_where_pruning_is_off(bot: Files, tmp_path: Path) -> None:
+    bot.settle(max_chain=1)
+    settle(bot, tmp_path / "elsewhere", prune=False, keep={**ALL, "last": 1})
+    made = chain_of_three(bot)
+    assert copy_noted(bot.root, BOT) == []
+    assert set(made) <= set(names(tmp_path / "elsewhere" / BOT))
+
+
+def test_what_fails_is_noted_and_shows_no_credentials(bot: Files) -> None:
+    chain_of_three(bot)
+    config_path(bot.root, BOT).write_text("[here]\ntype = sftp\nhost = 127.0.0.1\nport = 1\npass = c2VjcmV0LXdvcmQ\n")
+    with pytest.raises(CoreError, match=r"snapshots_offsite_remote\) cannot be used, rclone copy") as failure:
+        copy_noted(bot.root, BOT)
+    run = read_run(bot.root, BOT, COPY)
+    assert run is not None
+    assert run.state == "failed"
+    assert "c2VjcmV0LXdvcmQ" not in str(failure.value) + run.problem
+
+
+def test_a_locked_bot_is_not_copied(bot: Files, tmp_path: Path) -> None:
+    chain_of_three(bot)
+    (bot.root / "locks" / BOT).touch()
+    with pytest.raises(Conflict):
+        copy_noted(bot.root, BOT)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_no_copies_are_no_error_until_one_is_wanted(bot: Files, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="has no copy of a snapshot"):
+        fetch_chain(place(bot, "another"), "latest", tmp_path / "fetched")
+
+
+def test_settings_without_copies_want_none(bot: Files) -> None:
+    bot.settle()
+    assert read_offsite(bot.root, BOT) is None
+    with pytest.raises(InvalidInput, match="nothing is to be copied"):
+        copy_noted(bot.root, BOT)
+
+
+def test_an_absent_rclone_is_named(bot: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(CoreError, match=r"rclone is not on this machine; run: ansible-playbook site\.yml"):
+        replace(place(bot)).sizes()
+
+
+@contextmanager
+def sftp_server(directory: Path, key: Path) -> Iterator[int]:
+    """rclone as a server of SFTP that lets ``bot`` in with ``pass-word``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = ["rclone", "serve", "sftp", "--config=", f"--addr=127.0.0.1:{port}", f"--key={key}", "--user=bot"]
+    server = subprocess.Popen([*command, "--pass=pass-word", str(directory)], stderr=subprocess.DEVNULL)
+    try:
+        wait_for("the server", lambda: _listens(port), 20)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_another_host_takes_copies_and_an_impostor_gets_none(bot: Files, tmp_path: Path) -> None:
+    made = chain_of_three(bot)
+    settle(bot, tmp_path / "unused", remote="host:bots")
+    make_key(tmp_path / "keys" / "right")
+    make_key(tmp_path / "keys" / "wrong")
+    obscured = subprocess.run(["rclone", "obscure", "-"], input="pass-word", capture_output=True, text=True, check=True)
+    known = bot.root / "secrets" / BOT / "rclone.known_hosts"
+    (tmp_path / "served").mkdir()
+    with sftp_server(tmp_path / "served", tmp_path / "keys" / "right") as port:
+        config_path(bot.root, BOT).write_text(
+            f"[host]\ntype = sftp\nhost = 127.0.0.1\nport = {port}\nuser = bot\npass = {obscured.stdout}\n"
+        )
+        for name in ("wrong", "right"):
+            kind, public, _ = (tmp_path / "keys" / f"{name}.pub").read_text().split()
+            known.write_text(f"[127.0.0.1]:{port} {kind} {public}\n")
+            if name == "wrong":
+                with pytest.raises(CoreError, match="knownhosts: key mismatch"):
+                    copy_noted(bot.root, BOT)
+                assert list((tmp_path / "served").iterdir()) == []
+        copy_noted(bot.root, BOT)
+        assert fetch_chain(place(bot), "latest", tmp_path / "fetched") == made
+    assert set(made) <= set(names(tmp_path / "served" / "bots" / BOT))

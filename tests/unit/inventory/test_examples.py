@@ -1,0 +1,67 @@
+"""The example of a fleet is one: its variables exist, its bots and machines are what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from clawfactory_core.configuration import parse_bot
+from clawfactory_core.machines import machine_key
+from clawfactory_core.names import check_bot_name
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+MACHINES = {"lab1": "localhost", "lab2": "localhost", "support1": "203.0.113.7:22", "research1": "203.0.113.7:22",
+            "support2": "10.20.0.8:22", "research2": "10.20.0.8:22"}  # fmt: skip
+
+
+def parsed(*arguments: str) -> dict[str, Any]:
+    command = [str(Path(sys.executable).with_name("ansible-inventory")), "--list", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "WARNING" not in done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def fleet() -> dict[str, Any]:
+    return parsed("-i", "inventory/examples/fleet")
+
+
+@pytest.fixture(scope="module")
+def bots(fleet: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return dict(fleet["_meta"]["hostvars"])
+
+
+def test_machines_are_three_with_two_bots_each(bots: dict[str, dict[str, Any]]) -> None:
+    assert {bot: machine_key({**variables, "inventory_hostname": bot}) for bot, variables in bots.items()} == MACHINES
+
+
+def test_every_variable_is_one_of_a_role(bots: dict[str, dict[str, Any]]) -> None:
+    known: set[str] = set()
+    for path in REPOSITORY.glob("roles/*/meta/argument_specs.yml"):
+        known |= set(yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"])
+    used = {name for variables in bots.values() for name in variables if not name.startswith(("ansible_", "vault_"))}
+    assert used - known == set()
+    assert {"bot_providers", "snapshots_schedule"} <= used
+
+
+def test_every_bot_can_be_made_so(bots: dict[str, dict[str, Any]]) -> None:
+    for bot, variables in bots.items():
+        check_bot_name(bot)
+        assert parse_bot(bot, variables).default_model
+
+
+def test_every_secret_is_a_placeholder(bots: dict[str, dict[str, Any]]) -> None:
+    secrets = {name: value for name, value in bots["lab1"].items() if name.startswith("vault_")}
+    assert secrets
+    assert all(value.startswith("PLACEHOLDER-") for value in secrets.values())
+    assert all("{{ vault_" in value for value in bots["lab1"]["secrets_env"].values())
+
+
+def test_examples_are_not_part_of_the_default_inventory() -> None:
+    assert parsed().get("bots") == {"hosts": ["bot1"]}
