@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets as randomness
 import shlex
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 from ansible.parsing.vault import VaultLib
 
 from clawfactory_core.errors import InvalidInput
@@ -104,5 +104,5 @@ def _save(*documents: Document) -> None:
 
 
 def _pinned_version() -> str:
-    defaults = settings.REPOSITORY / "roles/gateway/defaults/main.yml"
-    return str(yaml.safe_load(defaults.read_text(encoding="utf-8"))["gateway_version"])
+    package = settings.REPOSITORY / "roles/gateway/files/image/package.json"
+    return str(json.loads(package.read_text(encoding="utf-8"))["dependencies"]["openclaw"])

@@ -10,6 +10,7 @@ import pytest
 from clawfactory_core import verification
 from clawfactory_core.allocation import describe
 from clawfactory_core.verification import Process
+from tests.support.polling import wait_for
 
 BOT = describe(
     Path("/srv/clawfactory"), "bot1", "10.213.0.0/16", {"slot": 0, "gateway_port": 18789, "controller_port": 8080}
@@ -138,7 +139,8 @@ def test_processes_are_found_by_their_exact_command():
     mark = f"5.{os.getpid():012d}"
     with subprocess.Popen(["sleep", mark]) as sleeper:
         try:
-            (found,) = verification.find_processes(Path("/proc"), ["sleep", mark])
+            # The kernel lets go of who started it a moment before the new command can be read.
+            (found,) = wait_for("sleep", lambda: verification.find_processes(Path("/proc"), ["sleep", mark]), 10)
             assert (found.pid, found.uids) == (sleeper.pid, {os.getuid()})
             assert "lo" in found.interfaces and "/" in found.read_only
         finally:
