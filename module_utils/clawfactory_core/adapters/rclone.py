@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +15,13 @@ from ..errors import CoreError
 #: A copy of many gigabytes over a slow line may take most of a day.
 _SECONDS = 20 * 3600.0
 _SHOWN = 500
+# With the line behind it, which may be one of a private key.
+_UNPARSED = re.compile(r"(?<=could not parse )line:.*")
+#: All that rclone gets of the environment: ``RCLONE_…`` and ``AWS_…`` would be settings beside its configuration.
+_ENVIRONMENT = (
+    "PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,12 @@ class Rclone:
     def _run(self, arguments: list[str], absent: str | None = None) -> str:
         known = [f"--sftp-known-hosts-file={self.known_hosts}"] if self.known_hosts.is_file() else []
         command = ["rclone", "--config", str(self.config), "--ask-password=false", "--retries=3", *known, *arguments]
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
-            )
+                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS,
+                check=False,
+            )  # fmt: skip
         except FileNotFoundError:
             raise CoreError("rclone is not on this machine; run: ansible-playbook site.yml") from None
         except subprocess.TimeoutExpired:
@@ -62,6 +73,6 @@ class Rclone:
         if done.returncode == 3 and absent is not None:
             return absent
         if done.returncode:
-            said = " ".join(done.stderr.split())[-_SHOWN:]
+            said = " ".join(_UNPARSED.sub("a line of its configuration, not shown", done.stderr).split())[-_SHOWN:]
             raise CoreError(f"{self.place} (snapshots_offsite_remote) cannot be used, rclone {arguments[0]}: {said}")
         return done.stdout
