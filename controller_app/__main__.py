@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -24,6 +25,9 @@ def main() -> int:
         settings = load_settings()
         operator = create_app(settings)
         agent = create_agent_app(settings, get_app_services(operator))
+        # What is there for good is not looked through again and again while everybody who asks waits.
+        gc.collect()
+        gc.freeze()
         serve(operator, settings.socket, agent, settings.agent_address)
     except CoreError as error:
         sys.stderr.write(f"controller: {error}\n")

@@ -24,7 +24,7 @@ from ..dependencies import (
 )
 from ..schemas.audit import AuditPage, AuditVerification
 from ..schemas.promotion import Job, PastPromotion
-from ..schemas.snapshots import Memory
+from ..schemas.snapshots import ContentsPath, Memory, SnapshotId
 from ..schemas.status import ScheduledSnapshot, Status
 from ..services.chart import HEIGHT, WIDTH, draw_growth
 from ..services.diff import parse_diff
@@ -93,6 +93,15 @@ async def read_snapshots(request: Request, machine: MachineDep) -> Response:
         "now": _now(),
     }
     return render_page(request, "snapshots.html", context)
+
+
+@router.get("/pages/snapshots/{name}")
+async def read_contents(request: Request, name: SnapshotId, machine: MachineDep, path: ContentsPath = "") -> Response:
+    """Show a directory of a snapshot, and the way to it."""
+    parts = path.split("/") if path else []
+    above = [(part, "/".join(parts[: number + 1])) for number, part in enumerate(parts)]
+    context = {"name": name, "above": above, "contents": await machine.read_contents(name, path)}
+    return render_page(request, "contents.html", context)
 
 
 @router.get("/pages/memory")

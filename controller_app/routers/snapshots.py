@@ -10,7 +10,16 @@ from starlette.responses import StreamingResponse
 from ..dependencies import ArchivesDep, JobsDep, MachineDep, require_operator
 from ..schemas.agent import SnapshotRequest
 from ..schemas.promotion import Job
-from ..schemas.snapshots import Memory, RenameRequest, Snapshot, SnapshotNamed, VerifyRequest
+from ..schemas.snapshots import (
+    ContentsPath,
+    Memory,
+    RenameRequest,
+    Snapshot,
+    SnapshotContents,
+    SnapshotId,
+    SnapshotNamed,
+    VerifyRequest,
+)
 from ..services.jobs import JobsClient
 
 _ACTOR = "operator"
@@ -62,6 +71,15 @@ async def rename_snapshot(body: RenameRequest, jobs: JobsDep) -> Job:
 async def delete_snapshot(body: SnapshotNamed, jobs: JobsDep) -> Job:
     """Delete a snapshot for good. One that others build upon stays, and so does the newest."""
     return await _ask(jobs, "snapshot_delete", snapshot=body.name)
+
+
+@router.get("/snapshot/contents/{name}")
+async def read_contents(name: SnapshotId, machine: MachineDep, path: ContentsPath = "") -> SnapshotContents:
+    """Return what is in a directory of a snapshot. All of it is decrypted and verified for that, and nothing is kept.
+
+    409 where the key is not on the machine; the text names the playbook to run where it is.
+    """
+    return await machine.read_contents(name, path)
 
 
 @router.get(

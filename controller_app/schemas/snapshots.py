@@ -54,6 +54,40 @@ class RenameRequest(SnapshotNamed):
     label: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(examples=["keep-this"])
 
 
+#: Of a directory in a snapshot, relative to the bot's state, escaped as in docs/snapshot-format.md.
+ContentsPath = Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z0-9._/-]|\\0[0-3][0-7]{2})*$", max_length=4096)]
+
+
+class SnapshotEntry(BaseModel):
+    """What lies in a directory of a snapshot."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(examples=["MEMORY.md"])
+    kind: Literal["file", "directory", "link"]
+    #: Bytes of the file, or of all files below the directory.
+    bytes: int
+    #: Files below the directory; 1 of a file, 0 of a link.
+    files: int
+    time: datetime
+    #: Where the link points.
+    target: str
+
+
+class SnapshotContents(BaseModel):
+    """A directory of a snapshot."""
+
+    #: Relative to the bot's state; empty for the state itself.
+    path: str = Field(examples=["workspace"])
+    #: At most 1,000, directories first.
+    entries: list[SnapshotEntry]
+    #: Entries of the directory, all of them.
+    count: int
+    #: Entries and bytes of the whole snapshot.
+    total_count: int
+    total_bytes: int
+
+
 class Memory(BaseModel):
     """What a backup of the memory would save now."""
 

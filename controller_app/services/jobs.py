@@ -8,9 +8,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from clawfactory_core.jobs.protocol import ANSWER_BYTES, ENDED, HEARTBEAT_SECONDS, KINDS, Refusal, encode, parse_answer
+from clawfactory_core.jobs.protocol import (
+    ANSWER_BYTES,
+    CONTENTS_SECONDS,
+    ENDED,
+    HEARTBEAT_SECONDS,
+    KINDS,
+    Refusal,
+    encode,
+    parse_answer,
+)
 
 TIMEOUT_SECONDS = 15.0
+#: Seconds for the answer of what takes long; the service gives up a little earlier.
+_LONG = {"snapshot_contents": CONTENTS_SECONDS + 10}
 
 
 class JobsClient:
@@ -37,7 +48,7 @@ class JobsClient:
         :raises Refusal: what the service refused, with its status; 503 if nobody answers, 504 if too late.
         """
         async with self._connection(op, fields) as reader:
-            answer = await self._read(reader, self._timeout)
+            answer = await self._read(reader, _LONG.get(op, self._timeout))
         if op in (*KINDS, "job"):
             self._note(answer["job"])
         elif op == "lock":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
-from ..schemas.snapshots import Snapshot
+from ..schemas.snapshots import Snapshot, SnapshotContents, SnapshotEntry
 from .jobs import JobsClient
 from .kept import Joined, Kept
 
@@ -12,6 +13,10 @@ _FRESH = 5.0
 _STALE = 60.0
 #: Processes of their own answer these; the proxy's log is read by the engine.
 _SLOW = {"promotion_info": "promotion", "egress_info": "egress"}
+
+#: The last second that a datetime can be; a file may claim to be of a later one.
+_END_OF_TIME = 253402300799
+_KINDS = {"f": "file", "d": "directory", "l": "link"}
 
 
 class MachineService:
@@ -54,6 +59,22 @@ class MachineService:
         """
         return await self._snapshots.get()
 
+    async def read_contents(self, snapshot: str, path: str) -> SnapshotContents:
+        """Return a directory of a snapshot, of which all is decrypted and verified for that.
+
+        :param path: escaped, empty for the state itself.
+        :raises Refusal: there is no such directory or snapshot, or no key on the machine, or the snapshot is broken.
+        """
+        found = (await self._jobs.ask("snapshot_contents", snapshot=snapshot, path=path or None))["contents"]
+        listing = found["listing"]
+        return SnapshotContents(
+            path=found["path"],
+            entries=[_entry(one) for one in listing["entries"]],
+            count=listing["count"],
+            total_count=found["count"],
+            total_bytes=found["bytes"],
+        )
+
     def forget(self) -> None:
         """Look again the next time: something was asked for that changes it."""
         for kept in self._kept.values():
@@ -73,3 +94,8 @@ class MachineService:
             return found
 
         return Kept(find, fresh=_FRESH, stale=_STALE)
+
+
+def _entry(found: dict[str, Any]) -> SnapshotEntry:
+    time = datetime.fromtimestamp(min(max(found["mtime_ns"] // 10**9, 0), _END_OF_TIME), tz=UTC)
+    return SnapshotEntry.model_validate({**found, "kind": _KINDS[found["kind"]], "time": time})

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserType, ConsoleMessage, Page, sync_playwright
 
 #: It runs as whoever runs the tests, also as root, and looks at this machine alone.
 _ARGUMENTS = [
@@ -18,12 +18,23 @@ _ARGUMENTS = [
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run it while the block is open."""
+    """Run it while the block is open. A process has one at a time; see :func:`launched` for another."""
+    with sync_playwright() as playwright, launched(playwright.chromium) as browser:
+        yield browser
+
+
+@contextlib.contextmanager
+def launched(kind: BrowserType, *arguments: str) -> Iterator[Browser]:
+    """Run a browser of this kind while the block is open, by the Playwright that runs already.
+
+    :param arguments: of its command line, besides those of all tests.
+    """
     path = shutil.which("chromium")
     assert path, "there is no chromium; './clawfactory test browser' installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+    browser = kind.launch(executable_path=path, args=[*_ARGUMENTS, *arguments])
+    try:
         yield browser
+    finally:
         browser.close()
 
 

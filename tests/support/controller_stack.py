@@ -31,7 +31,7 @@ from tests.support.config_machine import HINTS, SCHEMA, ConfigMachine
 from tests.support.controller import SECRETS, FakeGateway
 from tests.support.gateway_server import FRAMES, GatewayServer, device_directory
 from tests.support.git_repositories import Repositories, commit, git, make_repositories
-from tests.support.jobs_server import MACHINE, PROMOTION, Answer, JobsServer
+from tests.support.jobs_server import CONTENTS, MACHINE, PROMOTION, Answer, JobsServer
 
 #: Markup in every place where a bot can write.
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -144,6 +144,15 @@ def _fill(stack: ControllerStack) -> None:
         {"number": 40, "time": "2026-11-22T09:00:05.000+00:00", "event": "deny",
          "fields": {"actor": "operator", "proposal": "louder", "reason": HOSTILE, "list": [HOSTILE]}},
     ]  # fmt: skip
+    listing = {
+        "count": 1200,
+        "entries": [
+            {**CONTENTS["listing"]["entries"][0], "name": "x" * 300},
+            *CONTENTS["listing"]["entries"],
+            {**CONTENTS["listing"]["entries"][1], "target": HOSTILE},
+        ],
+    }
+    jobs.answers["snapshot_contents"] = {"contents": {**CONTENTS, "listing": listing}}
     jobs.answers["audit"] = {"audit": {"entries": entries, "total": 41, "more": True}}
     jobs.answers["audit_verify"] = {"audit": {"lines": 41, "problems": []}}
     jobs.answers["memory_info"] = {"memory": {
@@ -259,16 +268,19 @@ def _denied(host: str, count: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an application on a free port of 127.0.0.1; its address."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+def serving(app: FastAPI, path: Path | None = None) -> Iterator[str]:
+    """Serve an application on a free port of 127.0.0.1, or where its proxy finds it; its address.
+
+    :param path: of a unix socket.
+    """
+    listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
+    listener.bind(str(path) if path else ("127.0.0.1", 0))
     listener.listen()  # at once: whoever comes before the server is up waits for it
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://unix:{path}" if path else f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(10)

@@ -22,6 +22,11 @@ MEMORY: dict[str, Any] = {
     "commit": "", "changed": True, "files": {"MEMORY.md": 2048}, "left_out": {}, "indexes": {"main.sqlite": 1 << 20},
     "remote": False,
 }  # fmt: skip
+CONTENTS: dict[str, Any] = {"path": "workspace", "count": 7, "bytes": 3 << 20, "listing": {"count": 3, "entries": [
+    {"name": "memory", "kind": "d", "bytes": 2 << 20, "files": 3, "mtime_ns": 1795000000 * 10**9, "target": ""},
+    {"name": "latest", "kind": "l", "bytes": 0, "files": 0, "mtime_ns": 1795000000 * 10**9, "target": "memory/a.md"},
+    {"name": "MEMORY.md", "kind": "f", "bytes": 2048, "files": 1, "mtime_ns": 1795000000 * 10**9, "target": ""},
+]}}  # fmt: skip
 Answer = dict[str, Any] | Refusal | bytes
 
 
@@ -41,6 +46,7 @@ class JobsServer:
             "job": self._find,
             "jobs": lambda fields: {"jobs": list(reversed(self.jobs.values()))},
             "snapshots": {"snapshots": []},
+            "snapshot_contents": {"contents": dict(CONTENTS)},
             "lock": self._lock,
             "promotion_info": {"promotion": dict(PROMOTION)},
             "machine_info": {"machine": dict(MACHINE)},

@@ -24,15 +24,21 @@ from typing import IO, Any, NoReturn
 from ..errors import MissingDependency
 from ..snapshots.progress import Progress
 from .kinds import WORK, do_work
-from .protocol import QUESTIONS, Refusal
+from .protocol import CONTENTS_SECONDS, QUESTIONS, Refusal
 from .work import Work
 
 #: Seconds that work of a kind may take at most; a promotion waits for a snapshot and twice for its gateway.
 LIMITS = {
     "snapshot": 43200.0, "promotion": 50400.0, "rollback": 50400.0, "resume": 3600.0, "memory_backup": 3600.0,
     "snapshot_verify": 43200.0, "snapshot_restore": 86400.0, "config": 3600.0, "config_revert": 3600.0,
+    "snapshot_contents": CONTENTS_SECONDS,
 }  # fmt: skip
 _LIMIT = 120.0
+#: Long work that is in no hurry: whoever waits for a page, a promotion or the bot itself goes first. The units that do
+#: the same by schedule have this nice value, too.
+_GIVES_WAY = frozenset({"snapshot", "snapshot_verify", "snapshot_contents"})
+_NICE = 10
+_AUTOGROUP = Path("/proc/self/autogroup")
 _LINE_BYTES = 4 << 20
 _MAX_RESULT = 65536
 _UNANSWERED = "the process that did it ended without a word; the log of clawfactory-jobs may say why"
@@ -228,9 +234,20 @@ def serve_parent(root: Path) -> int:
         found = json.loads(line)
         threading.Thread(target=_die_with_parent, daemon=True).start()
         work = Work(root, found["bot"], found["kind"], found["actor"], found["source"], found["options"])
+        give_way(work.kind)
         failed, message = _work(work, output)
         _say(output, message)
     return 1 if failed else 0
+
+
+def give_way(kind: str) -> None:
+    """Leave the processors to others, where work of ``kind`` can wait; called by the leader of a session."""
+    if kind not in _GIVES_WAY:
+        return
+    os.nice(_NICE)
+    # Linux may weigh the session as a whole, and nice values only within it (sched(7), "The autogroup feature").
+    with contextlib.suppress(OSError):  # it does not
+        _AUTOGROUP.write_text(str(_NICE))
 
 
 def _import_ahead() -> None:

@@ -29,6 +29,7 @@ be left out; it must not be null.
 ``jobs``                                                                                ``{"jobs": [JOB, …]}``
 ``follow``               ``id``                                                         lines, see below
 ``snapshots``                                                                           ``{"snapshots": […]}``
+``snapshot_contents``    ``snapshot``, ``path`` ?                                       ``{"contents": {…}}``
 ``promotion_info``                                                                      ``{"promotion": {…}}``
 ``machine_info``                                                                        ``{"machine": {…}}``
 ``memory_info``                                                                         ``{"memory": {…}}``
@@ -57,7 +58,9 @@ Fields, all of them strings:
   there, as is ``sha``. An id is taken once: the second request with it gets 409, also after a restart.
 - ``reason``: 1 to 500 characters, no control characters but ``\\n``.
 - ``snapshot``: the whole id of a snapshot, as ``snapshots`` has it; ``how``: ``digest`` or ``content``, the latter
-  only where the private key is on the machine; ``new_label``: 1 to 64 of ``A-Z a-z 0-9 _ -``.
+  and ``snapshot_contents`` only where the private key is on the machine; ``new_label``: 1 to 64 of
+  ``A-Z a-z 0-9 _ -``.
+- ``path``: of a directory in it, escaped as in docs/snapshot-format.md, at most 4,096 characters.
 - ``event``: of the lines that are wanted, or the start of it, ``[a-z][a-z_.-]{0,63}``; ``before``: number of the line
   to end before, 1 to 12 digits.
 - ``what``, ``code``: what the controller refused and why, one of :data:`REFUSALS`; ``count``: how often since it was
@@ -114,6 +117,8 @@ An entry of ``snapshots`` (newest last)::
 
     machine  {"locked": false, "key": true, "free_bytes": 0, "total_bytes": 0, "schedule": {} | {"state": "running" |
               "made" | "verified" | "failed", "time": TIME | "", "snapshot": "…", "problem": "…"}}
+    contents {"path": "…", "count": 0, "bytes": 0, "listing": {"entries": [{"name": "…", "kind": "f" | "d" | "l",
+              "bytes": 0, "files": 0, "mtime_ns": 0, "target": "…"}], "count": 0}}
     memory   {"commit": COMMIT | "", "changed": true, "files": {PATH: BYTES}, "left_out": {PATH: REASON},
               "indexes": {NAME: BYTES}, "remote": false}
     egress   {"lines": 400, "denied": [{"time": TIME, "from": "…", "host": "…", "port": "…", "count": 3}]}
@@ -168,6 +173,8 @@ TEXT_BYTES = 65536
 ANSWER_BYTES = 4 << 20
 #: Seconds for a request to arrive.
 REQUEST_SECONDS = 5.0
+#: Seconds for all of a snapshot to be read, of which something is asked.
+CONTENTS_SECONDS = 600.0
 #: Seconds after which ``follow`` repeats a line.
 HEARTBEAT_SECONDS = 15.0
 #: Ops that start a job.
@@ -177,6 +184,7 @@ KINDS = (
 )  # fmt: skip
 #: Ops that a process of its own answers, to the field of the answer.
 QUESTIONS = {
+    "snapshot_contents": "contents",
     "promotion_info": "promotion",
     "memory_info": "memory",
     "egress_info": "egress",
@@ -313,6 +321,7 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "id": _matches("[0-9a-f]{24}"),
     "snapshot": _matches(r"(?:[A-Za-z0-9_-]{1,80}--|snapshot-)\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ"),
     "how": _matches("digest|content"),
+    "path": _matches(r"(?=.{1,4096}\Z)(?:[A-Za-z0-9._/-]|\\0[0-3][0-7]{2})+"),
     "new_label": _matches("[A-Za-z0-9_-]{1,64}"),
     "event": _matches("[a-z][a-z_.-]{0,63}"),
     "base": _matches("[0-9a-f]{64}"),
@@ -343,6 +352,7 @@ _TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "jobs": ((), ()),
     "follow": (("id",), ()),
     "snapshots": ((), ()),
+    "snapshot_contents": (("snapshot",), ("path",)),
     "promotion_info": ((), ()),
     "machine_info": ((), ()),
     "memory_info": ((), ()),

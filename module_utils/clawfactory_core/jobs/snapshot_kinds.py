@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput
+from ..errors import Conflict, CoreError, InvalidInput
 from ..snapshots.settings import read_identities, read_settings
 from .protocol import Refusal, Request
 from .work import Report, Work
@@ -27,6 +27,8 @@ def check_snapshot_request(root: Path, bot: str, request: Request) -> None:
     name = request.fields["snapshot"]
     playbook = {
         "snapshot_restore": f"playbooks/restore.yml -l {bot} -e restore_name={name} -e restore_key_file=PATH",
+        "snapshot_contents": f"playbooks/restore.yml -l {bot} -e restore_name={name} -e restore_key_file=PATH "
+        """-e '{"restore_paths": ["workspace"], "restore_destination": "DIRECTORY"}'""",
         "snapshot_verify": f"playbooks/snapshots.yml -l {bot} -e snapshots_verify=content -e snapshots_name={name} "
         "-e snapshots_key_file=PATH",
     }.get(request.op)
@@ -58,6 +60,30 @@ def _verify(work: Work, report: Report) -> dict[str, Any]:
     return {"snapshot": work.options["snapshot"], "how": how, "checks": len(found.checks)}
 
 
+def _contents(work: Work, report: Report) -> dict[str, Any]:
+    """A question, not a job: its answer is written down nowhere."""
+    from ..snapshots.chains import chain_of, find, list_snapshots
+    from ..snapshots.digests import unescape_path
+    from ..snapshots.settings import bot_directories
+    from ..snapshots.verify import unpacked_aside
+
+    name, path = work.options["snapshot"], work.options.get("path", "")
+    check_snapshot_request(work.root, work.bot, Request("snapshot_contents", {"snapshot": name}))
+    state, directory = bot_directories(work.root, work.bot)
+    records = list_snapshots(directory)
+    chain = chain_of(records, find(records, name))
+    limits = read_settings(work.root, work.bot).limits
+    identities, wanted = read_identities(work.root, work.bot), unescape_path(path) if path else b""
+    try:
+        with unpacked_aside(directory, chain, identities, state.parent, limits, report, wanted) as aside:
+            found = aside.unpacked
+    except (Conflict, InvalidInput):
+        raise
+    except CoreError as error:
+        raise Refusal(422, "Does not pass", str(error)[:_MAX_DETAIL]) from error
+    return {"path": path, "count": found.count, "bytes": found.bytes, "listing": found.listing}
+
+
 def _restore(work: Work, report: Report) -> dict[str, Any]:
     from ..snapshots.live_restore import restore_live
 
@@ -80,6 +106,7 @@ def _delete(work: Work, _report: Report) -> dict[str, Any]:
 
 
 SNAPSHOT_WORK: dict[str, Callable[[Work, Report], dict[str, Any]]] = {
+    "snapshot_contents": _contents,
     "snapshot_verify": _verify,
     "snapshot_restore": _restore,
     "snapshot_rename": _rename,

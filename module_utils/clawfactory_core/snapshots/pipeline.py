@@ -25,9 +25,10 @@ from .records import timestamp
 from .rules import Rules
 from .script import SCRIPT, SCRIPT_NAME
 from .sources import Databases
-from .stored_file import Outputs
+from .stored_file import CHUNK, Outputs
 from .storing import Storing
 from .tar_writer import TarWriter
+from .twin import Twin
 from .worker import Confinement, Report, Worker, wait
 
 _PIPE_BYTES = 1 << 20
@@ -160,15 +161,23 @@ def _read(task: Task, writing: int, others: Sequence[int], packer: Any, report: 
     clock = _Clock(task.limits.max_seconds, report)
     notes = Notes()
     databases = Databases(task.limits, notes)
-    try:
+    digester = Digester(task.key)
+    with contextlib.ExitStack() as stack:
+        # Of a full snapshot, compression and encryption have the processors busy as it is.
+        comparing = task.index is not None and len(os.sched_getaffinity(0)) > 1
+        twin = stack.enter_context(Twin(digester, CHUNK)) if comparing else None
+        stack.callback(databases.close)
         clock.begin(_first_look(task, databases, clock))
-        with open(writing, "wb", buffering=_PIPE_BYTES) as output, packer.stream_writer(output, closefd=False) as sink:
-            tar = TarWriter(sink, task.uid, task.gid)
-            finished = _pack(task, tar, notes, databases, clock)
-            tar.finish()
-            clock.end()
-    finally:
-        databases.close()
+        output = stack.enter_context(open(writing, "wb", buffering=_PIPE_BYTES))
+        sink = stack.enter_context(packer.stream_writer(output, closefd=False))
+        tar = TarWriter(sink, task.uid, task.gid)
+        parent = None
+        if task.index is not None:
+            parent = Parent(IndexReader(task.index), task.parent_started_ns, notes.delete)
+        outputs = Outputs(tar, IndexWriter(task.new_index), digester, notes, parent, clock.tick, twin)
+        finished = _pack(task, outputs, databases)
+        tar.finish()
+        clock.end()
     _warn_of_ratio(notes, tar.size - tar.holes, sink.tell())
     return {
         "finished": finished,
@@ -194,24 +203,20 @@ def _first_look(task: Task, databases: Databases, clock: _Clock) -> int:
     return total
 
 
-def _pack(task: Task, tar: TarWriter, notes: Notes, databases: Databases, clock: _Clock) -> str:
+def _pack(task: Task, to: Outputs, databases: Databases) -> str:
     header = json.dumps(task.header, indent=1).encode() + b"\n"
-    tar.file(RESERVED + b"/snapshot.json", 0o600, task.started_ns, header)
-    tar.file(SCRIPT_NAME, 0o700, task.started_ns, SCRIPT)
-    parent = None
-    if task.index is not None:
-        parent = Parent(IndexReader(task.index), task.parent_started_ns, notes.delete)
-    outputs = Outputs(tar, IndexWriter(task.new_index), Digester(task.key), notes, parent, clock.tick)
-    Storing(outputs, task.limits).run(Walk(task.state, task.rules, task.limits, notes.left_out), databases)
+    to.tar.file(RESERVED + b"/snapshot.json", 0o600, task.started_ns, header)
+    to.tar.file(SCRIPT_NAME, 0o700, task.started_ns, SCRIPT)
+    Storing(to, task.limits).run(Walk(task.state, task.rules, task.limits, to.notes.left_out), databases)
     finished = timestamp(datetime.now(timezone.utc))
-    documents = [(b"manifest.json", notes.manifest(finished))]
-    if parent is not None:
-        documents.insert(0, (b"changes", notes.changes()))
+    documents = [(b"manifest.json", to.notes.manifest(finished))]
+    if to.parent is not None:
+        documents.insert(0, (b"changes", to.notes.changes()))
     for name, (size, pieces) in documents:
-        tar.begin(RESERVED + b"/" + name, 0o600, task.started_ns, size)
+        to.tar.begin(RESERVED + b"/" + name, 0o600, task.started_ns, size)
         for piece in pieces:
-            tar.write(piece)
-        tar.end()
+            to.tar.write(piece)
+        to.tar.end()
     return finished
 
 

@@ -160,15 +160,18 @@ def unpack_beside(
     progress: Callable[[Progress], None] | None,
     *,
     checking: bool = False,
+    listed: bytes | None = None,
 ) -> Unpacked:
     """Unpack a chain to ``<staging>/state``, which is on disk when this returns; after an error ``staging`` is gone.
 
     :param staging: is made; root's alone, so that the bot cannot reach what becomes its own.
     :param checking: it is only looked at and thrown away: the disk is not waited for, and where the manifest will tell
         the databases, no other files are written.
+    :param listed: nothing is written, and this directory is told of.
     :raises Conflict, BrokenChain, BadArchive, WrongKey, Damaged, InvalidInput: as :func:`stage_restore`.
     """
-    check_room(staging.parent, chain[-1], request.read_limits)
+    if listed is None:
+        check_room(staging.parent, chain[-1], request.read_limits)
     os.mkdir(staging, 0o700)
     try:
         path = staging / "state"
@@ -178,8 +181,11 @@ def unpack_beside(
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with tempfile.TemporaryFile(dir=staging) as spool:
-                databases_only = checking and chain[-1].kind != "legacy"
-                target = Target(root, spool, request.uid, request.gid, databases_only=databases_only)
+                databases_only = checking and listed is None and chain[-1].kind != "legacy"
+                wanted = None if listed is None else _nothing
+                target = Target(
+                    root, spool, request.uid, request.gid, wanted, databases_only=databases_only, listed=listed
+                )
                 unpacked = unpack_chain(
                     request.directory,
                     chain,
@@ -199,6 +205,10 @@ def unpack_beside(
         discard(staging)
         raise
     return unpacked
+
+
+def _nothing(_path: bytes, _directory: bool) -> bool:
+    return False
 
 
 def check_room(directory: Path, record: SnapshotRecord, limits: ReadLimits) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,12 +15,16 @@ from .index import PATCHED, IndexEntry, IndexWriter, Parent, bounded_ns
 from .manifest import Notes
 from .sources import HEAD, Databases, Held, Live, Source, Streamed, log_stamp
 from .tar_writer import TarWriter
+from .twin import Twin
 
 #: Bytes of data in one patch at most; they are held in memory.
 PATCH_BYTES = 8 << 20
-_CHUNK = 1 << 20
-_CHUNK_BLOCKS = _CHUNK // BLOCK_SIZE
+#: Bytes that are read, compared and stored at a time.
+CHUNK = 1 << 20
+_CHUNK_BLOCKS = CHUNK // BLOCK_SIZE
 _ATTEMPTS = 4
+# Bytes of digests that are compared at once.
+_TOGETHER = 16 * DIGEST_SIZE
 
 
 @dataclass
@@ -27,6 +32,8 @@ class Outputs:
     """Where everything goes.
 
     :param parent: of an incremental snapshot, ``None`` for a full one.
+    :param twin: computes digests of files that are compared with the parent's, of :data:`CHUNK` bytes at a time;
+        ``None`` where there is no processor for it.
     :param tick: called with the bytes that were read, often; may raise to end it.
     """
 
@@ -36,6 +43,7 @@ class Outputs:
     notes: Notes
     parent: Parent | None
     tick: Callable[[int], None]
+    twin: Twin | None = None
 
 
 class StoredFile:
@@ -159,14 +167,12 @@ class StoredFile:
             self._to.tar.end()
 
     def _copied(self, source: Source, size: int) -> Iterator[bytes]:
-        for offset in range(0, size, _CHUNK):
-            length = min(_CHUNK, size - offset)
-            data = source.read(offset, length)
-            data += bytes(length - len(data))
+        for offset in range(0, size, CHUNK):
+            data = self._piece(source, size, offset)
             self._to.tar.write(data)
             digests = self._to.digester.blocks(data)
             self._to.index.write_blocks(offset // BLOCK_SIZE, digests)
-            self._to.tick(length)
+            self._to.tick(len(data))
             yield digests
 
     def _patch(self, source: Source, size: int) -> None:
@@ -189,18 +195,39 @@ class StoredFile:
 
     def _compared(self, source: Source, size: int, patch: _Patch) -> Iterator[bytes]:
         """Hand to ``patch`` the blocks that are not as the archive and its parents have them so far."""
-        for offset in range(0, size, _CHUNK):
-            length = min(_CHUNK, size - offset)
-            data = source.read(offset, length)
-            data += bytes(length - len(data))
-            digests = self._to.digester.blocks(data)
+        for offset, data, digests in self._digested(source, size):
             first = offset // BLOCK_SIZE
             stored = self._to.index.read_blocks(first, max(0, min(_CHUNK_BLOCKS, self._have - first)))
             if digests != stored:
                 patch.add(first, data, digests, stored)
                 self._to.index.write_blocks(first, digests)
-            self._to.tick(length)
+            self._to.tick(len(data))
             yield digests
+
+    def _digested(self, source: Source, size: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """Offset, content and digests of each piece; as many of them as it can do meanwhile are the twin's."""
+        twin, digester = self._to.twin, self._to.digester
+        pieces = ((offset, self._piece(source, size, offset)) for offset in range(0, size, CHUNK))
+        if twin is None:
+            for offset, data in pieces:
+                yield offset, data, digester.blocks(data)
+            return
+        twin.discard()  # of a file that could not be read to its end
+        ahead: deque[tuple[int, bytes, bytes]] = deque()
+        for offset, data in pieces:
+            ahead.append((offset, data, b"" if twin.offer(data) else digester.blocks(data)))
+            if len(ahead) == twin.PIECES:
+                first, before, digests = ahead.popleft()
+                yield first, before, digests or twin.digests()
+        for offset, data, digests in ahead:
+            yield offset, data, digests or twin.digests()
+
+    @staticmethod
+    def _piece(source: Source, size: int, offset: int) -> bytes:
+        """What is to be stored there: zeros where the file has nothing any more, and nothing behind ``size``."""
+        length = max(0, min(CHUNK, size - offset))
+        data = source.read(offset, length) if length else b""
+        return data + bytes(length - len(data))
 
     def _finish(self, source: Source) -> None:
         new = self._new
@@ -233,10 +260,7 @@ class _Patch:
 
     def add(self, first: int, data: bytes, digests: bytes, stored: bytes) -> None:
         """Take the blocks of ``data`` whose digest is not as ``stored``."""
-        for number in range(len(digests) // DIGEST_SIZE):
-            at = number * DIGEST_SIZE
-            if digests[at : at + DIGEST_SIZE] == stored[at : at + DIGEST_SIZE]:
-                continue
+        for number in _different(digests, stored):
             block = first + number
             if self._ranges and sum(self._ranges[-1]) == block:
                 self._ranges[-1][1] += 1
@@ -257,6 +281,16 @@ class _Patch:
         self._to.tar.file(b".clawfactory/patch/%d.data" % number, 0o600, 0, bytes(self._data))
         self._to.notes.patch(number, new.path, new.size, new.mode, new.mtime_ns)
         self._ranges, self._data, self.emitted = [], bytearray(), True
+
+
+def _different(digests: bytes, stored: bytes) -> Iterator[int]:
+    """Numbers of the blocks whose digests are not the same; most are."""
+    for many in range(0, len(digests), _TOGETHER):
+        if digests[many : many + _TOGETHER] == stored[many : many + _TOGETHER]:
+            continue
+        for at in range(many, min(many + _TOGETHER, len(digests)), DIGEST_SIZE):
+            if digests[at : at + DIGEST_SIZE] != stored[at : at + DIGEST_SIZE]:
+                yield at // DIGEST_SIZE
 
 
 def describe(path: bytes, kind: str, found: os.stat_result) -> IndexEntry:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from ..adapters import age, zstd
 from ..errors import CoreError, InvalidInput
 from .chains import BrokenChain
 from .legacy import apply_legacy
+from .listing import list_directory
 from .progress import Meter, Progress
 from .records import SnapshotRecord
 from .replay import Replay
@@ -27,6 +28,8 @@ from .tree_writer import TreeWriter
 from .worker import Confinement, Report, Worker, wait
 
 _BUFFER = 1 << 20
+# Of a pipe's ends: enough that two processes do not wake each other for pyrage's 8 KiB at a time.
+_PIPE_BUFFER = 1 << 17
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python has the name from 3.10 on some systems only
 _MAX_AGE_HEADER = 16 << 10
 _END_OF_HEADER = re.compile(rb"\n--- [A-Za-z0-9+/]{43}\n")
@@ -42,6 +45,7 @@ class Target:
     :param wanted: see :class:`.tree_writer.TreeWriter`.
     :param private: see there.
     :param databases_only: see :class:`.replay.Replay`; not for archives of the original.
+    :param listed: path of the directory that is told of, see :func:`.listing.list_directory`; ``None`` for none.
     """
 
     root: int
@@ -51,6 +55,7 @@ class Target:
     wanted: Callable[[bytes, bool], bool] | None = None
     private: bool = False
     databases_only: bool = False
+    listed: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,14 @@ class Unpacked:
     :param bytes: bytes of its files.
     :param databases: escaped paths of the SQLite databases that its manifest names.
     :param sha256: of each archive, the full one first.
+    :param listing: of the directory that was to be told of.
     """
 
     count: int
     bytes: int
     databases: tuple[str, ...]
     sha256: tuple[str, ...]
+    listing: dict[str, Any] | None = None
 
 
 def unpack_chain(
@@ -122,14 +129,15 @@ def unpack_chain(
         meter.count(sum(sizes), last=True)
     result = unpacker.result
     _check_links(chain, result["headers"], feeder.result["sha256"], bot)
-    return Unpacked(result["count"], result["bytes"], tuple(result["databases"]), tuple(feeder.result["sha256"]))
+    digests = tuple(feeder.result["sha256"])
+    return Unpacked(result["count"], result["bytes"], tuple(result["databases"]), digests, result["listing"])
 
 
 def _pipes(stack: ExitStack, chain: Sequence[SnapshotRecord]) -> tuple[list[BinaryIO], list[BinaryIO]]:
     """Ends for reading and for writing of a pipe for each archive."""
     ends = [os.pipe2(os.O_CLOEXEC) for _ in chain]
-    readers: list[BinaryIO] = [stack.enter_context(os.fdopen(reading, "rb", _BUFFER)) for reading, _ in ends]
-    writers: list[BinaryIO] = [stack.enter_context(os.fdopen(writing, "wb", 0)) for _, writing in ends]
+    readers: list[BinaryIO] = [stack.enter_context(os.fdopen(reading, "rb", _PIPE_BUFFER)) for reading, _ in ends]
+    writers: list[BinaryIO] = [stack.enter_context(os.fdopen(writing, "wb", _PIPE_BUFFER)) for _, writing in ends]
     for writer in writers:
         with contextlib.suppress(OSError):
             # More than this may need a privilege; less is slower and nothing else.
@@ -181,12 +189,13 @@ def _feed(
                 # age looks for the end of its header anew with each piece: minutes for 200 kB.
                 if not _END_OF_HEADER.search(os.pread(file.fileno(), _MAX_AGE_HEADER, 0)):
                     raise age.Damaged(f"it has no age header of at most {_MAX_AGE_HEADER} bytes")
-                source = _Hashed(file, done, report)
-                age.decrypt_stream(cast(BinaryIO, source), writer, identities)
+                hashed = _Hashed(file, done, report)
+                source = io.BufferedReader(hashed, _BUFFER)
+                age.decrypt_stream(source, writer, identities)
                 while source.read(_BUFFER):
                     pass
-                digests.append(source.digest())
-                done = source.done
+                digests.append(hashed.digest())
+                done = hashed.done
             writer.close()
         except BrokenPipeError:
             return {"sha256": digests, "aborted": True}
@@ -195,7 +204,7 @@ def _feed(
     return {"sha256": digests, "aborted": False}
 
 
-class _Hashed:
+class _Hashed(io.RawIOBase):
     """A file that computes its SHA-256 while it is read."""
 
     def __init__(self, file: BinaryIO, done: int, report: Report) -> None:
@@ -205,14 +214,17 @@ class _Hashed:
         self._report = report
         self._next = done + _REPORT_EVERY
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._hash.update(data)
-        self.done += len(data)
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = os.readv(self._file.fileno(), [buffer])
+        self._hash.update(memoryview(buffer)[:count])
+        self.done += count
         if self.done >= self._next:
             self._next = self.done + _REPORT_EVERY
             self._report({"done": self.done})
-        return data
+        return count
 
     def digest(self) -> str:
         return self._hash.hexdigest()
@@ -276,6 +288,7 @@ def _unpack(
         "count": len(replay.state),
         "bytes": replay.bytes,
         "databases": [database["path"] for database in databases],
+        "listing": None if target.listed is None else list_directory(replay.state, target.listed),
     }
 
 

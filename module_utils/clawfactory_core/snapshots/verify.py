@@ -25,7 +25,7 @@ from .progress import Meter, Progress
 from .records import SnapshotRecord, timestamp, write_record
 from .restore import RestoreRequest, discard, unpack_beside
 from .tar_reader import ReadLimits
-from .unpack import open_archive
+from .unpack import Unpacked, open_archive
 from .worker import Confinement, Report, Worker, wait
 
 _BUFFER = 1 << 20
@@ -156,6 +156,52 @@ def _verify_content(
         raise InvalidInput("to verify the content the private key is needed; give it, or verify the digests alone")
     if staging is None:
         raise InvalidInput("to verify the content a directory beside the bot's state is needed; give it")
+    with contextlib.ExitStack() as stack:
+        try:
+            aside = stack.enter_context(unpacked_aside(directory, chain, identities, staging, limits, progress))
+        except (Conflict, InvalidInput):
+            # A full disk says nothing about the archive.
+            raise
+        except CoreError as error:
+            report.broken = str(error)
+            report.add(chain[-1].file_name, False, str(error))
+            return
+        for link, digest in zip(chain, aside.unpacked.sha256, strict=True):
+            report.add(link.file_name, True, f"complete, SHA-256 {digest}")
+        listed = None if chain[-1].kind == "legacy" else frozenset(aside.unpacked.databases)
+        _verify_databases(aside, listed, report, progress)
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A chain that was unpacked to be looked at.
+
+    :param path: the tree, of user ``uid`` and group ``gid``.
+    """
+
+    path: Path
+    uid: int
+    gid: int
+    unpacked: Unpacked
+
+
+@contextlib.contextmanager
+def unpacked_aside(
+    directory: Path,
+    chain: Sequence[SnapshotRecord],
+    identities: Sequence[str],
+    staging: Path,
+    limits: ReadLimits | Limits,
+    progress: Callable[[Progress], None] | None = None,
+    listed: bytes | None = None,
+) -> Iterator[Aside]:
+    """Unpack a chain beside the state while the block is open; the state is not touched, and nothing is left of it.
+
+    :param staging: directory that the state lies in.
+    :param listed: see :func:`.restore.unpack_beside`.
+    :raises Conflict: the bot is locked, a restore or another look runs beside ``staging``, or its disk is too full.
+    :raises InvalidInput, BrokenChain, BadArchive, WrongKey, Damaged: as :func:`.restore.unpack_beside`.
+    """
     state = staging / "state"
     owner = os.stat(state if state.is_dir() else staging)
     uid, gid = (owner.st_uid, owner.st_gid) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
@@ -165,40 +211,27 @@ def _verify_content(
     path = staging / f"{swap_steps.CHECKING}{chain[-1].id}"
     check_unlocked(directory.parent.parent, directory.name)
     with swap_steps.checking(state, directory):
+        unpacked = unpack_beside(request, chain, path, progress, checking=True, listed=listed)
         try:
-            unpacked = unpack_beside(request, chain, path, progress, checking=True)
-        except (Conflict, InvalidInput):
-            # A full disk says nothing about the archive.
-            raise
-        except CoreError as error:
-            report.broken = str(error)
-            report.add(chain[-1].file_name, False, str(error))
-            return
-        try:
-            for link, digest in zip(chain, unpacked.sha256, strict=True):
-                report.add(link.file_name, True, f"complete, SHA-256 {digest}")
-            listed = None if chain[-1].kind == "legacy" else frozenset(unpacked.databases)
-            _verify_databases(path / "state", uid, gid, listed, report, progress)
+            yield Aside(path / "state", uid, gid, unpacked)
         finally:
             discard(path)
 
 
 def _verify_databases(
-    path: Path,
-    uid: int,
-    gid: int,
+    aside: Aside,
     listed: frozenset[str] | None,
     report: VerifyReport,
     progress: Callable[[Progress], None] | None,
 ) -> None:
-    """Check every SQLite database below ``path`` in a child of user ``uid``.
+    """Check every SQLite database of it in a child of its user.
 
     :param listed: those of the manifest, escaped. Others that look like one may be anything: reported, not judged.
     """
-    root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(aside.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     meters: list[Meter] = []
     try:
-        worker = Worker(lambda report: _check_databases(listed, report), Confinement(root, uid, gid))
+        worker = Worker(lambda report: _check_databases(listed, report), Confinement(root, aside.uid, aside.gid))
 
         def found(message: dict[str, Any]) -> None:
             if "done" in message:

@@ -73,6 +73,7 @@ async def test_openapi_document_is_for_operators(client, bearer):
         "/health", "/status", "/branches", "/branches/{name}/diff", "/branches/{name}/merge", "/branches/{name}/deny",
         "/controller", "/controller/promote-main", "/controller/history", "/controller/rollback", "/snapshot",
         "/snapshot/verify", "/snapshot/restore", "/snapshot/rename", "/snapshot/delete", "/snapshot/download/{name}",
+        "/snapshot/contents/{name}",
         "/memory/status", "/memory/backup", "/jobs", "/jobs/{job}", "/jobs/{job}/events", "/audit", "/audit/verify",
         "/killswitch", "/webhook/github",
         "/metrics",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clawfactory_core.jobs.protocol import Refusal
+from tests.support.jobs_server import CONTENTS
 
 pytestmark = pytest.mark.anyio
 NAME = "before-upgrade--2026-11-22T10-00-00Z"
@@ -129,3 +130,46 @@ async def test_audit_is_filtered_and_paged_by_the_machine(operator, jobs):
 async def test_malformed_audit_query_asks_for_nothing(operator, jobs, query):
     assert (await operator.get(f"/audit?{query}")).status_code == 422
     assert jobs.requests == []
+
+
+@pytest.mark.parametrize(("query", "asked"), [("", {}), (r"?path=workspace/a\0040b", {"path": r"workspace/a\0040b"})])
+async def test_contents_are_those_that_were_asked_for(operator, jobs, query, asked):
+    response = await operator.get(f"/snapshot/contents/{NAME}{query}")
+    assert response.status_code == 200, response.text
+    assert jobs.asked("snapshot_contents") == [{"snapshot": NAME, **asked}]
+    found = response.json()
+    assert (found["path"], found["count"], found["total_count"]) == ("workspace", 3, 7)
+    assert [(one["name"], one["kind"]) for one in found["entries"]] == [
+        ("memory", "directory"),
+        ("latest", "link"),
+        ("MEMORY.md", "file"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["a b", "a%0A", "<b>", "a%5C0999", "x" * 5000])
+async def test_path_that_no_snapshot_has_asks_for_nothing(operator, jobs, path):
+    for address in ("/snapshot/contents", "/pages/snapshots"):
+        assert (await operator.get(f"{address}/{NAME}?path={path}")).status_code == 422
+    assert jobs.requests == []
+
+
+async def test_page_of_a_directory_leads_down_and_up_again(operator):
+    page = (await operator.get(f"/pages/snapshots/{NAME}?path=workspace/notes")).text
+    assert f'href="/pages/snapshots/{NAME}?path=workspace"' in page
+    assert f'href="/pages/snapshots/{NAME}?path=workspace/memory"' in page
+    assert "MEMORY.md" in page and "memory/a.md" in page
+
+
+async def test_contents_without_a_key_name_the_playbook(operator, jobs):
+    jobs.answers["snapshot_contents"] = Refusal(409, "No key here", "run: ansible-playbook playbooks/restore.yml")
+    for address in ("/snapshot/contents", "/pages/snapshots"):
+        response = await operator.get(f"{address}/{NAME}")
+        assert (response.status_code, "playbooks/restore.yml" in response.text) == (409, True)
+
+
+@pytest.mark.parametrize("mtime_ns", [-(2**63), 2**63 - 1, 10**30])
+async def test_file_that_claims_to_be_of_no_time_is_shown(operator, jobs, mtime_ns):
+    listing = {"count": 1, "entries": [{**CONTENTS["listing"]["entries"][0], "mtime_ns": mtime_ns}]}
+    jobs.answers["snapshot_contents"] = {"contents": {**CONTENTS, "listing": listing}}
+    for address in ("/snapshot/contents", "/pages/snapshots"):
+        assert (await operator.get(f"{address}/{NAME}")).status_code == 200

@@ -13,7 +13,7 @@ SHA = "3f786850e387550fdab836ed7e6dc881de23001b"
 
 @pytest.fixture
 def client(jobs) -> JobsClient:
-    return JobsClient(jobs.path, timeout=0.5)
+    return JobsClient(jobs.path, timeout=20)
 
 
 async def test_request_and_answer(client, jobs):

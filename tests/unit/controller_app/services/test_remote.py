@@ -17,7 +17,7 @@ from controller_app.services.jobs import JobsClient
 from controller_app.services.polling import Poller
 from controller_app.services.proposals import ProposalService
 from controller_app.services.remote import RemoteMirror
-from tests.support.git_repositories import commit, git, make_repositories
+from tests.support.git_repositories import commit, git
 from tests.support.github_server import REPOSITORY, github
 
 pytestmark = pytest.mark.anyio
@@ -26,33 +26,9 @@ TOKEN = "ghp_hunter2hunter2hunter2hunter2hunter2"
 
 
 @pytest.fixture
-def repositories(settings):
-    return make_repositories(settings.repositories_dir, {"workspace/SOUL.md": "I am a bot.\n"})
-
-
-@pytest.fixture
-def remote_repository(repositories, tmp_path):
-    path = tmp_path / "remote.git"
-    git(tmp_path, "clone", "--quiet", "--bare", str(repositories.origin), str(path))
-    return path
-
-
-@pytest.fixture
 def hub(remote_repository):
     with github(remote_repository, TOKEN) as server:
         yield server
-
-
-@pytest.fixture
-def propose(repositories):
-    work = repositories.directory / "work"
-
-    def propose(name: str, text: str) -> str:
-        sha = commit(work, f"Propose {text}", {"workspace/SOUL.md": f"{text}\n"})
-        git(work, "push", "--quiet", str(repositories.proposals), f"HEAD:refs/heads/proposal/{name}")
-        return sha
-
-    return propose
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from controller_app.services.git_remote import GitRemote
 from controller_app.services.jobs import JobsClient
 from controller_app.services.polling import Poller
 from tests.support.connect_proxy import ConnectProxy, connect_proxy
-from tests.support.git_repositories import commit, git, make_repositories
+from tests.support.git_repositories import commit, git
 from tests.support.ssh_server import SshServer, make_key, ssh_server
 
 pytestmark = pytest.mark.anyio
@@ -40,26 +40,14 @@ def proxy() -> Iterator[ConnectProxy]:
 
 
 @pytest.fixture
-def repositories(settings):
-    return make_repositories(settings.repositories_dir, {"workspace/SOUL.md": "I am a bot.\n"})
-
-
-@pytest.fixture
-def bare(repositories, tmp_path):
-    path = tmp_path / "remote.git"
-    git(tmp_path, "clone", "--quiet", "--bare", str(repositories.origin), str(path))
-    return path
-
-
-@pytest.fixture
-def keys(server, bare, tmp_path, settings):
+def keys(server, remote_repository, tmp_path, settings):
     """Writes what the role writes; the directory that is mounted."""
 
     def write(host_key: str = server.host_key, private: str = server.private) -> Path:
         root = tmp_path / "root"
         for name in ("secrets", "run"):
             (root / name / "bot1").mkdir(parents=True, exist_ok=True)
-        wanted = RemoteKeyRequest(server.url(bare), (host_key,), private)
+        wanted = RemoteKeyRequest(server.url(remote_repository), (host_key,), private)
         apply_files(plan_files(plan_remote_key(root, "bot1", os.geteuid(), wanted, no_new_key)[0]))
         return remote_directory(root, "bot1")
 
@@ -67,44 +55,34 @@ def keys(server, bare, tmp_path, settings):
 
 
 @pytest.fixture
-def remote(server, bare, proxy, settings, keys):
+def remote(server, remote_repository, proxy, settings, keys):
     return GitRemote(
-        url=server.url(bare), user="", token="", proxy=proxy.url, directory=settings.proposals, keys=keys()
+        url=server.url(remote_repository), user="", token="", proxy=proxy.url, directory=settings.proposals, keys=keys()
     )
 
 
-@pytest.fixture
-def propose(repositories):
-    work = repositories.directory / "work"
-
-    def propose(name: str, text: str) -> str:
-        sha = commit(work, f"Propose {text}", {"workspace/SOUL.md": f"{text}\n"})
-        git(work, "push", "--quiet", str(repositories.proposals), f"HEAD:refs/heads/proposal/{name}")
-        return sha
-
-    return propose
-
-
-async def test_application_mirrors_by_the_proxy(server, bare, proxy, settings, repositories, propose, gateway, keys):
-    changed = {"remote_url": server.url(bare), "remote_keys_dir": keys(), "proxy_url": proxy.url}
+async def test_application_mirrors_by_the_proxy(
+    server, remote_repository, proxy, settings, repositories, propose, gateway, keys
+):
+    changed = {"remote_url": server.url(remote_repository), "remote_keys_dir": keys(), "proxy_url": proxy.url}
     app = create_app(settings.model_copy(update=changed), gateway_transport=gateway)
     async with app.router.lifespan_context(app):
         sha = propose("kinder", "I am a kind bot")
         app.state.services.mirror.wake()
         async with asyncio.timeout(60):
-            while repositories.refs(bare).get("refs/heads/proposal/kinder") != sha:
+            while repositories.refs(remote_repository).get("refs/heads/proposal/kinder") != sha:
                 await asyncio.sleep(0.1)
     assert set(proxy.asked) == {f"CONNECT 127.0.0.1:{server.port}"}
 
 
-async def test_polling_asks_for_what_is_new(remote, repositories, bare, settings, jobs, proxy):
+async def test_polling_asks_for_what_is_new(remote, repositories, remote_repository, settings, jobs, proxy):
     poller = Poller(
         remote=remote, branch="main", approved_dir=settings.approved_dir, promotion=settings.promotion_dir,
         jobs=JobsClient(settings.jobs_socket), seconds=1,
     )  # fmt: skip
     work = repositories.directory / "work"
     sha = commit(work, "Merged", {"merged.md": "x\n"})
-    git(work, "push", "--quiet", str(bare), "HEAD:main")
+    git(work, "push", "--quiet", str(remote_repository), "HEAD:main")
     assert await poller.look() == next(iter(jobs.jobs))
     assert jobs.asked("promotion") == [{"actor": "polling", "source": "polling", "sha": sha}]
     assert await remote.read_branch("nothing") is None

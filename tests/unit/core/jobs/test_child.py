@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,17 @@ def waiting(root: Path) -> int:
     """The one that is ready; looked for until it has become the worker."""
     (pid,) = until(lambda: processes(root))
     return int(pid)
+
+
+def kinds_of_files(pid: int) -> set[str]:
+    """Path, or kind, of what a process has open beside its errors."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found |= {os.readlink(link).partition(":")[0]} if link.name != "2" else set()
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return found
 
 
 @pytest.fixture
@@ -69,9 +81,8 @@ def test_ready_process_knows_nothing_of_a_bot(children, tmp_path):
     children.prepare()
     ready = waiting(tmp_path)
     assert Path(f"/proc/{ready}/environ").read_bytes().count(b"\0") == 2
-    # The interpreter's own pipes, and no file of any bot.
-    kinds = {os.readlink(link).partition(":")[0] for link in Path(f"/proc/{ready}/fd").iterdir() if link.name != "2"}
-    assert kinds <= {"pipe", "/dev/null"}
+    # The interpreter's own pipes, and no file of any bot; it is waited for until it has read its own modules.
+    until(lambda: kinds_of_files(ready) <= {"pipe", "/dev/null"})
 
 
 def test_process_that_was_started_before_an_update_is_not_used(children, tmp_path, source):
@@ -105,3 +116,16 @@ def test_end_takes_the_ready_process_along_and_makes_no_other(children, tmp_path
     assert not processes(tmp_path)
     children.prepare()
     assert not processes(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "nice"), [("snapshot", 10), ("promotion", 0)])
+def test_work_that_can_wait_leaves_the_processors_to_others(kind, nice):
+    """Its session has the nice value, too: a kernel that weighs sessions looks at no other."""
+    program = (
+        f"import os; from clawfactory_core.jobs import child; child.give_way({kind!r});"
+        "print(os.nice(0), *child._AUTOGROUP.read_text().split()[-1:] if child._AUTOGROUP.exists() else ())"
+    )
+    command = [sys.executable, "-c", program]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    said = subprocess.check_output(command, env=environment, text=True, start_new_session=True).split()
+    assert said and set(said) == {str(nice)}

@@ -174,6 +174,76 @@ def test_jobs_on_snapshots_do_what_they_say(machine):
     assert (caught.value.status, caught.value.title) == (422, "Does not pass")
 
 
+@pytest.fixture
+def full(machine) -> str:
+    """A snapshot of a state with a name that is no text, a link, and files below directories."""
+    odd = machine.state / "odd"
+    (odd / "below").mkdir(parents=True)
+    (odd / os.fsdecode(b"\xff name")).write_text("odd")
+    (odd / "below" / "deep.txt").write_bytes(bytes(5000))
+    (odd / "link").symlink_to("../nowhere")
+    return machine.snapshot("browsed", kind="full")
+
+
+def test_a_directory_of_a_snapshot_is_told_and_nothing_of_it_is_kept(machine, full):
+    before = sorted(machine.state.parent.iterdir())
+    found = ask(machine.root, "snapshot_contents", snapshot=full, path="odd")
+    assert [(one["kind"], one["name"], one["bytes"], one["files"]) for one in found["listing"]["entries"]] == [
+        ("d", "below", 5000, 1),
+        ("l", "link", 0, 0),
+        ("f", r"\0377\0040name", 3, 1),
+    ]
+    assert found["listing"]["entries"][1]["target"] == "../nowhere"
+    assert found["listing"]["count"] == 3 < found["count"]
+    top = ask(machine.root, "snapshot_contents", snapshot=full)["listing"]["entries"]
+    assert ("odd", 5003, 2) in [(one["name"], one["bytes"], one["files"]) for one in top]
+    assert sorted(machine.state.parent.iterdir()) == before
+
+
+def test_a_directory_of_a_chain_is_as_its_last_snapshot_has_it(machine, full):
+    (machine.state / "odd" / "link").unlink()
+    (machine.state / "odd" / "new").write_text("later")
+    last = machine.snapshot("later")
+    names = [
+        one["name"] for one in ask(machine.root, "snapshot_contents", snapshot=last, path="odd")["listing"]["entries"]
+    ]
+    assert names == ["below", "new", r"\0377\0040name"]
+
+
+def test_names_and_targets_of_the_bot_never_outgrow_an_answer(machine):
+    crowd = machine.state / "crowd"
+    crowd.mkdir()
+    for number in range(600):
+        (crowd / os.fsdecode(b"%03d" % number + b"\xff" * 250)).symlink_to(os.fsdecode(b"\xff" * 4000))
+    full = machine.snapshot("crowd", kind="full")
+    found = ask(machine.root, "snapshot_contents", snapshot=full, path="crowd")
+    assert len(json.dumps(found)) < ANSWER_BYTES
+    assert 0 < len(found["listing"]["entries"]) < found["listing"]["count"] == 600
+
+
+@pytest.mark.parametrize("path", ["nothing", "odd/link", "odd/below/deep.txt", "../state", "odd/", "odd/./below"])
+def test_what_is_no_directory_of_it_is_refused(machine, full, path):
+    with pytest.raises(Refusal) as caught:
+        ask(machine.root, "snapshot_contents", snapshot=full, path=path)
+    assert (caught.value.status, caught.value.title) == (422, "Refused")
+
+
+def test_a_snapshot_that_does_not_pass_is_not_shown(machine, full):
+    archive = next(machine.directory.glob(f"{full}*.age"))
+    archive.write_bytes(archive.read_bytes()[:-1] + b"x")
+    with pytest.raises(Refusal) as caught:
+        ask(machine.root, "snapshot_contents", snapshot=full)
+    assert (caught.value.status, caught.value.title) == (422, "Does not pass")
+
+
+def test_without_the_key_nothing_is_shown(machine, full):
+    machine.key.unlink()
+    with pytest.raises(Refusal) as caught:
+        ask(machine.root, "snapshot_contents", snapshot=full)
+    assert caught.value.status == 409
+    assert "playbooks/restore.yml" in caught.value.detail and full in caught.value.detail
+
+
 def test_deletions_in_a_day_are_bounded(machine):
     request = Request("snapshot_delete", {"actor": "operator", "snapshot": "a--2026-11-22T10-00-00Z"})
     job = JobRecord("0" * 24, "snapshot_delete", "operator", "dashboard", now())

@@ -427,7 +427,7 @@ def test_whoever_is_slow_is_let_go_and_holds_nobody_up(machine, serving, monkeyp
             connection.send(bytes([letter]))
             time.sleep(0.05)
         answer = json.loads(connection.recv(65536))
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 4.5
     assert answer["status"] == 408
 
 
@@ -464,8 +464,14 @@ def test_followers_leave_room_for_questions(machine, serving):
     assert machine.client().ask("jobs")["jobs"]
     for follower in followers:
         follower.close()
-    time.sleep(1.5)
-    next(machine.client().follow(job_id))
+
+    def has_room() -> bool:
+        try:
+            return bool(next(machine.client().follow(job_id)))
+        except Refusal:
+            return False
+
+    until(has_room)
     machine.let_go()
     assert machine.finished(job_id)["state"] == "done"
 

@@ -115,7 +115,10 @@ def test_killed_at_any_step_it_leaves_what_was_there_and_the_next_one_works(benc
     for point in points:
         disturb(bench.state, point)
         before = visible(bench)
-        killed += create_and_kill(bench, point)[0]
+        reached, steps = create_and_kill(bench, point)
+        if not reached:  # its processes met in another order, and that took fewer steps
+            reached, _ = create_and_kill(bench, steps // 2)
+        killed += reached
         after = visible(bench)
         assert {name: after[name] for name in before} == before
         for record in complete(bench):

@@ -590,7 +590,7 @@ def test_a_header_of_age_does_not_keep_root_busy(machine, case):
     machine.maker.write_encrypted(machine.maker.full(BASE), AGE_HEADERS[case])
     begun = time.monotonic()
     machine.refuses(".")
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 20
 
 
 def by_hand(machine: Machine, *archives: SnapshotRecord, shell: str = "sh") -> subprocess.CompletedProcess[str]:

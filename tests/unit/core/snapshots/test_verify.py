@@ -132,8 +132,8 @@ def test_nothing_but_what_may_be_a_database_is_written(machine, tmp_path, monkey
     tree = {**BASE, b"good.sqlite": File(content), b"good.sqlite-journal": File(b"old"), b"notes.md": File(b"text")}
     written = []
 
-    def look(path, *rest):
-        written.append({file.name for file in path.rglob("*") if file.is_file() and not file.is_symlink()})
+    def look(aside, *rest):
+        written.append({file.name for file in aside.path.rglob("*") if file.is_file() and not file.is_symlink()})
 
     monkeypatch.setattr(verify, "_verify_databases", look)
     write(machine, tree, [b"good.sqlite"])
