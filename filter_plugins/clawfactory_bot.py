@@ -14,7 +14,7 @@ _MODULE_UTILS = str(Path(__file__).resolve().parent.parent / "module_utils")
 if _MODULE_UTILS not in sys.path:
     sys.path.insert(0, _MODULE_UTILS)
 
-from clawfactory_core import configuration, machines, sandbox_config  # noqa: E402 - found by the path above
+from clawfactory_core import configuration, machines, remote_access, sandbox_config  # noqa: E402 - found by the path above
 from clawfactory_core.errors import CoreError  # noqa: E402 - found by the path above
 from clawfactory_core.promotion.ssh import is_ssh  # noqa: E402 - found by the path above
 from clawfactory_core.remote_key import RemoteKeyRequest  # noqa: E402 - found by the path above
@@ -67,12 +67,13 @@ def openclaw_config(
     return configuration.to_json(configuration.render_config(configuration.parse_bot(bot, variables), gateway))
 
 
-@_reported
-def require_keys(variables: Mapping[str, Any], bot: str, available: list[str]) -> list[str]:
-    """``hostvars[bot] | clawfactory_require_keys(bot, names)``: names of the keys in use; refuses missing ones."""
-    plan = configuration.parse_bot(bot, variables)
-    configuration.require_keys(plan, available)
-    return [key.env for key in plan.keys]
+def key_problems(variables: Mapping[str, Any], bot: str, available: list[str]) -> list[str]:
+    """``hostvars[bot] | clawfactory_key_problems(bot, names)``: which keys of providers and channels have no value."""
+    try:
+        configuration.require_keys(configuration.parse_bot(bot, variables), available)
+    except CoreError as error:
+        return [str(error)]
+    return []
 
 
 def wanted_secrets(bots: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -131,6 +132,45 @@ def remote_problems(url: str, host_keys: Any, key: Any) -> list[str]:
 
 
 @_reported
+def remote_access_plan(
+    bot: str, hostvars: Mapping[str, Mapping[str, Any]], init: str, mates: list[str]
+) -> dict[str, Any]:
+    """``bot | clawfactory_remote_access(hostvars, init, mates)``: see ``parse_remote_access`` for the keys."""
+    return remote_access.parse_remote_access(bot, hostvars[bot], init, {mate: hostvars[mate] for mate in mates})
+
+
+@_reported
+def tunnel_credentials(variables: Mapping[str, Any], bot: str) -> dict[str, str]:
+    """``hostvars[bot] | clawfactory_tunnel_credentials(bot)``: what cloudflared logs in with; a secret."""
+    return remote_access.tunnel_credentials(bot, variables)
+
+
+def published(
+    recorded: Mapping[str, Any],
+    access: Mapping[str, Any],
+    version: str,
+    bots: list[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    leaving: list[str],
+) -> dict[str, Any]:
+    """``host_machine.remote_access | clawfactory_published(plan, version, bots, hostvars, leaving)``: see the core.
+
+    :param bots: of this run on the machine; one of which the run does not know the ports is as it was.
+    """
+    found = {}
+    for name in bots:
+        place = hostvars[name].get("host_bot")
+        if place is not None:
+            repository = hostvars[name].get("controller_github_repository", "")
+            found[name] = {
+                "gateway_port": int(place["gateway_port"]),
+                "controller_port": int(place["controller_port"]),
+                "webhook": bool(access.get("webhook") and repository),
+            }
+    return remote_access.published(recorded, access, version, found, leaving)
+
+
+@_reported
 def machine(variables: Mapping[str, Any]) -> str:
     """``hostvars[host] | clawfactory_machine``: key of the machine the host lives on."""
     return machines.machine_key(variables)
@@ -150,10 +190,15 @@ class FilterModule:
         return {
             "clawfactory_bot_plan": bot_plan,
             "clawfactory_openclaw_config": openclaw_config,
-            "clawfactory_require_keys": require_keys,
+            "clawfactory_key_problems": key_problems,
             "clawfactory_wanted_secrets": wanted_secrets,
             "clawfactory_any_over_ssh": any_over_ssh,
             "clawfactory_remote_problems": remote_problems,
+            "clawfactory_remote_access": remote_access_plan,
+            "clawfactory_remote_addresses": remote_access.addresses,
+            "clawfactory_published": published,
+            "clawfactory_serve_routes": remote_access.serve_routes,
+            "clawfactory_tunnel_credentials": tunnel_credentials,
             "clawfactory_machine": machine,
             "clawfactory_leader": leader,
         }

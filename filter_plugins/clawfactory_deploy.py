@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleError, AnsibleFilterError
+from jinja2 import UndefinedError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "module_utils"))
 
-from clawfactory_core import allocation, container, endpoints, machines, status, versions
+from clawfactory_core import allocation, configuration, container, endpoints, machines, status, versions
 from clawfactory_core.errors import CoreError
-from clawfactory_core.machine import check_ports_free, refuse_bot
+from clawfactory_core.listening import check_ports_free
+from clawfactory_core.machine import refuse_bot
 from clawfactory_core.promotion.ssh import is_ssh, parse_ssh
 
 _IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
@@ -27,13 +30,19 @@ def context_files(context: list[dict[str, str]]) -> list[tuple[str, Path]]:
     """
     found = []
     for part in context:
-        source, destination = Path(part["src"]), Path(part["dest"])
+        source, destination = Path(part["src"]), part["dest"]
         if not source.exists():
             raise AnsibleFilterError(f"{source} does not exist")
-        for path in [source] if source.is_file() else sorted(item for item in source.rglob("*") if item.is_file()):
-            relative = Path() if source.is_file() else path.relative_to(source)
-            if not _IGNORED & set(path.parts) and path.suffix != ".pyc":
-                found.append(((destination / relative).as_posix(), path))
+        if source.is_file():
+            found.append((Path(destination).as_posix(), source))
+        for directory, below, files in os.walk(source):
+            below[:] = [name for name in below if name not in _IGNORED]
+            # Text, and not paths: there are hundreds of files, and every bot of a run looks at each of them.
+            start = os.path.normpath(os.path.join(destination, os.path.relpath(directory, source)))
+            for name in files:
+                path = os.path.join(directory, name)
+                if not name.endswith(".pyc") and os.path.isfile(path):
+                    found.append((name if start == "." else f"{start}/{name}", Path(path)))
     return sorted(found)
 
 
@@ -53,32 +62,61 @@ def image_with_reference(image: Mapping[str, Any], *parts: str) -> dict[str, Any
     return {**image, "reference": image_reference(image, *parts)}
 
 
-def place(
-    bot: str, machine: Mapping[str, Any], mates: list[str], hostvars: Mapping[str, Any], root: str, pool: str
-) -> dict[str, Any]:
-    """A bot's place on its machine, worked out without asking it again: ``{due, description}``.
+#: In the paths of files that are of a machine, and of none of its bots: those of role remote_access.
+_OF_THE_MACHINE = ("/remote_access/", "/clawfactory-tunnel.service")
+
+
+def machine_of(machine: Mapping[str, Any], bot: str) -> dict[str, Any]:
+    """Facts of a machine without most of what is of its other bots: each bot keeps a copy.
 
     :param machine: facts by ``clawfactory_machine_info``.
-    :param mates: the bots of this run on the machine, in order; those before this one get their slots first.
+    """
+    # By keys alone: to look at a value is what costs, in a value that is a template until then.
+    rendered = [path for path in machine["rendered"] if bot in path or any(part in path for part in _OF_THE_MACHINE)]
+    own: dict[str, Any] = {name: _only(machine[name], [bot]) for name in ("approved", "secrets", "disk", "snapshots")}
+    engine = machine["docker"]
+    for name in ("networks", "containers"):
+        named = [key for key in engine[name] if key.startswith(f"clawfactory-{bot}-")]
+        engine = {**engine, name: _only(engine[name], named)}
+    return {**machine, **own, "rendered": _only(machine["rendered"], rendered), "docker": engine}
+
+
+def _only(found: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: found[name] for name in names if name in found}
+
+
+def places(
+    mates: list[str], machine: Mapping[str, Any], hostvars: Mapping[str, Any], root: str, pool: str
+) -> dict[str, dict[str, Any]]:
+    """Every bot's place on its machine, worked out without asking it again: ``{due, description}``, or ``{refusal}``.
+
+    :param mates: the bots of this run on the machine, in order; each takes its slot after those before it.
+    :param machine: facts by ``clawfactory_machine_info``.
     """
     taken = dict(machine["allocations"])
-    try:
-        refuse_bot(bot, machine)
-        for name in mates:
-            try:
-                plan = _planned(name, hostvars[name], taken, Path(root), pool)
-            except (CoreError, AnsibleFilterError):
-                if name == bot:
-                    raise
-                continue  # it is refused itself, and takes no slot
-            taken[name] = plan.entry
-            if name == bot:
-                check_ports_free(plan.description, plan.before, machine["listening"])
-                drift = [path for path in machine["drift"] if _concerns(bot, Path(path).relative_to(root), taken)]
-                return {"due": plan.changed or bool(drift), "description": plan.description}
-    except CoreError as error:
-        raise AnsibleFilterError(str(error)) from error
-    raise AnsibleFilterError(f"{bot} is not among the bots of its machine")
+    found: dict[str, dict[str, Any]] = {}
+    for bot in mates:
+        try:
+            plan = _planned(bot, hostvars[bot], taken, Path(root), pool)
+            # Also if it is refused below: its slot is its own.
+            taken[bot] = plan.entry
+            refuse_bot(bot, machine)
+            check_ports_free(plan.description, plan.before, machine["listening"])
+        except (CoreError, AnsibleError, UndefinedError, TypeError) as error:
+            found[bot] = {"refusal": str(error)}
+            continue
+        drift = [path for path in machine["drift"] if _concerns(bot, Path(path).relative_to(root), taken)]
+        found[bot] = {"due": plan.changed or bool(drift), "description": plan.description}
+    return found
+
+
+def place(found: Mapping[str, Mapping[str, Any]], bot: str) -> Mapping[str, Any]:
+    """A bot's own of :func:`places`; refuses one that cannot have any."""
+    if bot not in found:
+        raise AnsibleFilterError(f"{bot} is not among the bots of its machine")
+    if "refusal" in found[bot]:
+        raise AnsibleFilterError(found[bot]["refusal"])
+    return found[bot]
 
 
 def _planned(
@@ -94,7 +132,7 @@ def _concerns(bot: str, path: Path, bots: Mapping[str, Any]) -> bool:
 
 
 def _wanted_ports(bot: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-    ports: dict[str, Any] = {"host_ports": tuple(variables["bot_plan"]["host_ports"])}
+    ports: dict[str, Any] = {"host_ports": configuration.parse_bot(bot, variables).host_ports}
     for name in ("gateway_port", "controller_port"):
         value = variables.get(name)
         try:
@@ -190,7 +228,9 @@ class FilterModule:
         """Filters by the names that playbooks use."""
         return {
             "clawfactory_image_reference": image_reference,
+            "clawfactory_machine_of": machine_of,
             "clawfactory_place": place,
+            "clawfactory_places": places,
             "clawfactory_workspace_mounts": container.entry_mounts,
             "clawfactory_missing_networks": missing_networks,
             "clawfactory_rendered_is_current": rendered_is_current,

@@ -62,7 +62,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core.allocation import AllocationRequest, read_allocations
 from ansible.module_utils.clawfactory_core.errors import CoreError
 from ansible.module_utils.clawfactory_core.layout import apply_layout, plan_layout, release_layout
-from ansible.module_utils.clawfactory_core.machine import check_ports_free, listening_ports
+from ansible.module_utils.clawfactory_core.listening import check_ports_free, listening_ports
 from ansible.module_utils.clawfactory_core.secrets import forget_secrets, remembers_secrets
 from ansible.module_utils.clawfactory_core.snapshots.journal import is_unsettled
 from ansible.module_utils.clawfactory_core.snapshots.settle import settle_restore

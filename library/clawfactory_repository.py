@@ -84,8 +84,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.clawfactory_core import repository
+from ansible.module_utils.clawfactory_core.checkout import commit
 from ansible.module_utils.clawfactory_core.errors import CoreError
-from ansible.module_utils.clawfactory_core.machine import commit
 from ansible.module_utils.clawfactory_core.secrets import read_env
 from ansible.module_utils.clawfactory_core.workspace import workspace_entries
 

@@ -16,11 +16,14 @@ from typing import Any
 
 from .adapters.engine_socket import EngineSocket, EngineUnavailable
 from .allocation import describe, read_allocations
+from .checkout import commit, small_text
 from .disk import parse_limit, read_mark
 from .errors import Conflict, CoreError, InvalidInput
 from .files import FileSpec, digest, plan_files
 from .layout import bot_specs, machine_specs
+from .listening import listening_ports
 from .locks import locked_bots, read_lock
+from .remote_access import read_published
 from .secrets import generations, read_env
 from .snapshots.journal import JOURNAL, is_unsettled
 from .snapshots.schedule import describe_schedule
@@ -62,7 +65,7 @@ def describe_machine(
         "memory_mb": _memory_mb(),
         "disk_free_mb": _disk_free_mb(root),
         "missing_commands": [name for name in wanted if not _is_installed(name)],
-        "venv": _first_line(root / "venv" / ".clawfactory-lock"),
+        "venv": small_text(root / "venv" / ".clawfactory-lock"),
         "ca_digest": ca_digest(LOCAL_CA),
         "allocations": allocations,
         "drift": layout_drift(root, pool, allocations),
@@ -71,9 +74,10 @@ def describe_machine(
         "secrets": {path.name: describe_secrets(root, path.name) for path in root.glob("secrets/*") if path.is_dir()},
         "units": enabled_units(),
         "rendered": rendered_files(root),
+        "remote_access": read_published(root),
         "disk": describe_disk(root),
         "snapshots": {bot: run for bot in allocations if (run := describe_schedule(root, bot))},
-        "services": {"digest": _first_line(root / "lib" / ".digest"), "running": running_services(Path("/run"))},
+        "services": {"digest": small_text(root / "lib" / ".digest"), "running": running_services(Path("/run"))},
         "firewall_bridges": firewall_bridges(),
         "listening": listening_ports(),
         "public_addresses": public_addresses(),
@@ -115,24 +119,6 @@ def refuse_bot(bot: str, machine: Mapping[str, Any]) -> None:
         raise Conflict(f"{bot}: {problem}")
 
 
-def check_ports_free(
-    allocation: Mapping[str, Any], before: Mapping[str, Any] | None, listening: Mapping[str, str]
-) -> None:
-    """:raises Conflict: a port the bot is about to get is held by another process."""
-    own = allocation["addresses"]["proxy_edge"]
-    for variable in ("gateway_port", "controller_port"):
-        port = allocation[variable]
-        owner = listening.get(str(port))
-        if owner is None or (before or {}).get(variable) == port:
-            continue
-        if f"-container-ip {own} " in f"{owner} ":
-            continue  # Docker's own forwarder for this bot
-        raise Conflict(
-            f"{allocation['name']}: {variable} {port} is in use by {owner.split(' ')[0] or 'another process'}; stop it "
-            f"or set another {variable} for {allocation['name']} in the inventory"
-        )
-
-
 def read_os_release(path: Path) -> dict[str, str]:
     """``/etc/os-release`` as a mapping (man 5 os-release)."""
     try:
@@ -150,13 +136,6 @@ def _memory_mb() -> int:
 def _disk_free_mb(root: Path) -> int:
     existing = next(path for path in (root, *root.parents) if path.exists())
     return shutil.disk_usage(existing).free // 2**20
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
 
 
 def ca_digest(directory: Path) -> str:
@@ -206,11 +185,13 @@ def describe_secrets(root: Path, bot: str) -> dict[str, Any]:
 _RENDERED = (
     "egress/*/*.conf", "proxy/*/*.conf", "broker/*/broker.json", "bot_repos/*/config/openclaw.json", "snapshots/*.json",
     "promotion/*/settings.json", "promotion/*/gateway.json", "secrets/*/rclone.*", "alerts/*.json",
+    "remote_access/*",
 )  # fmt: skip
 _RENDERED_ELSEWHERE = (
     "systemd/system/clawfactory-snapshot-*",
     "systemd/system/clawfactory-offsite-*",
     "systemd/system/clawfactory-alerts-*",
+    "systemd/system/clawfactory-tunnel.service",
     "cron.d/clawfactory-alerts-*",
     "cron.d/clawfactory-snapshot-*",
 )
@@ -244,7 +225,7 @@ def describe_disk(root: Path) -> dict[str, Any]:
 
 def running_services(directory: Path) -> list[str]:
     """Our own services whose process of the pid file runs, where no init system says so."""
-    pids = {name: _first_line(directory / f"clawfactory-{name}.pid") for name in SERVICES}
+    pids = {name: small_text(directory / f"clawfactory-{name}.pid") for name in SERVICES}
     return [name for name, pid in pids.items() if pid.isdigit() and Path("/proc", pid).is_dir()]
 
 
@@ -265,20 +246,6 @@ def approved(checkout: Path) -> dict[str, Any]:
         return {**found, "error": str(error)}
 
 
-def commit(repository: Path) -> str:
-    """Commit that a checkout is at, read from its files; empty when there is none."""
-    git = repository / ".git"
-    found = _first_line(git / "HEAD")
-    if found.startswith("ref: "):
-        reference = found.removeprefix("ref: ")
-        packed = _first_line(git / "packed-refs").splitlines()
-        found = _first_line(git / reference) or next(
-            (line.split()[0] for line in packed if line.endswith(" " + reference)), ""
-        )
-    # The checkout is not root's: a reference or link in it that leads elsewhere must not show what is there.
-    return found if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", found) else ""
-
-
 def firewall_bridges() -> list[str]:
     """Bridges that the loaded nftables table isolates; empty when it is not loaded."""
     if shutil.which("nft") is None or os.geteuid() != 0:
@@ -287,25 +254,6 @@ def firewall_bridges() -> list[str]:
         ["nft", "list", "table", "inet", FIREWALL_TABLE], capture_output=True, text=True, timeout=10, check=False
     )
     return sorted(set(re.findall(r'"(cf[iecs]-[0-9a-f]{8})"', done.stdout))) if done.returncode == 0 else []
-
-
-def listening_ports() -> dict[str, str]:
-    """TCP ports in state LISTEN, and the command line of the process when it can be seen (else empty)."""
-    inodes: dict[str, str] = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            rows = Path(table).read_text().splitlines()[1:]
-        except FileNotFoundError:
-            continue
-        for row in rows:
-            fields = row.split()
-            if fields[3] == "0A":
-                inodes[fields[9]] = str(int(fields[1].rsplit(":", 1)[1], 16))
-    owners = _socket_owners(set(inodes))
-    ports: dict[str, str] = {}
-    for inode, port in inodes.items():
-        ports[port] = owners.get(inode) or ports.get(port, "")
-    return ports
 
 
 def public_addresses() -> list[str]:
@@ -319,29 +267,6 @@ def public_addresses() -> list[str]:
     except FileNotFoundError:
         pass  # a kernel without one of the two protocols
     return sorted(address for address in found if ipaddress.ip_address(address).is_global)
-
-
-def _socket_owners(wanted: set[str]) -> dict[str, str]:
-    owners: dict[str, str] = {}
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            links = [_link(entry.path) for entry in os.scandir(process / "fd")]
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
-        except OSError:
-            continue  # the process ended, or is not ours to look at
-        for link in links:
-            if link.startswith("socket:[") and link[8:-1] in wanted:
-                owners[link[8:-1]] = command
-    return owners
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except FileNotFoundError:
-        return ""  # closed in the meantime; the process still has its others
 
 
 def describe_engine(engine: EngineSocket) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .adapters.git_repo import run_git
+from .checkout import commit
 from .errors import CoreError, InvalidInput
 from .files import sync_directory
-from .machine import commit
 from .promotion.checkouts import checkout
 from .promotion.repository import MAIN, Remote, fetch_remote, main_commit
 from .promotion.tree_rules import check_tree, read_tree

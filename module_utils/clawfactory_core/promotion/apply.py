@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..adapters.git_repo import run_git
+from ..checkout import commit as commit_of
 from ..errors import Conflict, CoreError
-from ..machine import commit as commit_of
 from ..snapshots.progress import Progress
 from . import repository
 from .gateway import GatewayControl

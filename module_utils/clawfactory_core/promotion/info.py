@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..machine import commit as commit_of
+from ..checkout import commit as commit_of
 from . import repository
 from .journal import read_journal
 from .plan import drift

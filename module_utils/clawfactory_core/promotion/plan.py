@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.git_repo import run_git
+from ..checkout import commit as commit_of
 from ..errors import Conflict, InvalidInput
-from ..machine import commit as commit_of
 from ..workspace import workspace_entries
 from . import repository
 from .bundles import fetch_bundle

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ..checkout import commit as commit_of
 from ..errors import Conflict, CoreError
-from ..machine import commit as commit_of
 from ..snapshots.create import apply_snapshot, snapshot_is_being_made
 from ..snapshots.progress import Progress
 from ..snapshots.settings import settings_path as snapshot_settings_path

@@ -27,9 +27,11 @@ def filters():
 
 def test_the_filters_that_roles_use(filters):
     assert set(filters) == {
-        "clawfactory_bot_plan", "clawfactory_openclaw_config", "clawfactory_require_keys",
+        "clawfactory_bot_plan", "clawfactory_openclaw_config", "clawfactory_key_problems",
         "clawfactory_machine", "clawfactory_leader", "clawfactory_wanted_secrets",
-        "clawfactory_any_over_ssh", "clawfactory_remote_problems",
+        "clawfactory_any_over_ssh", "clawfactory_remote_problems", "clawfactory_remote_access",
+            "clawfactory_remote_addresses", "clawfactory_published", "clawfactory_serve_routes",
+            "clawfactory_tunnel_credentials",
     }  # fmt: skip
 
 
@@ -59,7 +61,6 @@ def test_numbers_may_come_as_text(filters):
     ("name", "arguments"),
     [
         ("clawfactory_bot_plan", [{"bot_providers": ["antropic"]}, "bot1"]),
-        ("clawfactory_require_keys", [{"bot_providers": ["anthropic"]}, "bot1", []]),
         ("clawfactory_machine", [{}]),
         ("clawfactory_leader", [[], {}, "bot1"]),
     ],
@@ -72,11 +73,12 @@ def test_errors_are_the_cores_own_words(filters, name, arguments):
     assert len(str(caught.value)) > 20
 
 
-def test_required_keys_that_are_there(filters):
-    names = filters["clawfactory_require_keys"](
-        {"bot_channels": ["slack"]}, "bot1", ["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]
-    )
-    assert names == ["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]
+def test_keys_that_are_there_and_keys_that_are_not(filters):
+    problems = filters["clawfactory_key_problems"]
+    assert problems({"bot_channels": ["slack"]}, "bot1", ["SLACK_APP_TOKEN", "SLACK_BOT_TOKEN"]) == []
+    (problem,) = problems({"bot_channels": ["slack"]}, "bot1", ["SLACK_APP_TOKEN"])
+    assert "SLACK_BOT_TOKEN" in problem
+    assert "SLACK_APP_TOKEN" not in problem
 
 
 def run_play(folder: Path) -> subprocess.CompletedProcess[str]:

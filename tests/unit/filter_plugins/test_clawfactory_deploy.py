@@ -29,9 +29,9 @@ def image(context, **more: Any) -> dict[str, Any]:
 
 
 def place(bot: str, mates: list[str], machine: dict | None = None, **variables: dict) -> dict[str, Any]:
-    hostvars = {name: {"bot_plan": {"host_ports": []}, **variables.get(name, {})} for name in mates}
+    hostvars = {name: variables.get(name, {}) for name in mates}
     facts = {"allocations": {}, "listening": {}, "drift": [], "locked": [], "approved": {}, **(machine or {})}
-    return deploy.place(bot, facts, mates, hostvars, "/srv/clawfactory", POOL)
+    return dict(deploy.place(deploy.places(mates, facts, hostvars, "/srv/clawfactory", POOL), bot))
 
 
 def test_context_lists_files_under_their_names(context):
@@ -137,6 +137,32 @@ def test_place_of_a_bot_does_not_hang_on_one_that_is_refused(unusable):
 def test_bot_of_another_machine_is_refused():
     with pytest.raises(AnsibleFilterError, match="bot9 is not among"):
         place("bot9", ["bot1"])
+
+
+def test_bot_keeps_of_the_machine_what_is_its_own_or_nobody_s():
+    paths = ["/srv/egress/bot1/squid.conf", "/srv/egress/bot2/squid.conf", "/etc/x/clawfactory-snapshot-bot1.timer"]
+    paths += ["/srv/remote_access/config.yml", "/etc/systemd/system/clawfactory-tunnel.service"]
+    own = {"bot1": {"of": "bot1"}}
+    both = {**own, "bot2": {"of": "bot2"}}
+    machine = {
+        "allocations": both, "locked": both, "venv": "v", "approved": both, "secrets": both, "snapshots": both,
+        "disk": {"bot2": {}}, "rendered": {path: {} for path in paths},
+        "docker": {
+            "images": {"x:1": ""},
+            "containers": {"clawfactory-bot1-gateway": {}, "clawfactory-bot1-sbx-1": {}, "clawfactory-bot2-proxy": {}},
+            "networks": {"clawfactory-bot1-inside": {}, "clawfactory-bot2-inside": {}},
+        },
+    }  # fmt: skip
+    found = deploy.machine_of(machine, "bot1")
+    assert [*found["rendered"]] == [paths[0], *paths[2:]]
+    assert found["docker"] == {
+        "images": {"x:1": ""},
+        "containers": {"clawfactory-bot1-gateway": {}, "clawfactory-bot1-sbx-1": {}},
+        "networks": {"clawfactory-bot1-inside": {}},
+    }
+    assert [found[name] for name in ("approved", "secrets", "disk", "snapshots")] == [own, own, {}, own]
+    assert [found[name] for name in ("allocations", "locked", "venv")] == [both, both, "v"]
+    assert len(machine["docker"]["containers"]) == 3
 
 
 def test_workspace_is_mounted_read_only_entry_by_entry():

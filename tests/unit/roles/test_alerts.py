@@ -28,9 +28,12 @@ class _Webhook(BaseHTTPRequestHandler):
 
 
 def settle(files: Files, part: str, **variables: object) -> PlaybookRun:
-    task = {"import_role": {"name": "alerts", "tasks_from": part}}
+    tasks = [
+        {"import_role": {"name": "alerts", "tasks_from": part}},
+        {"fail": {"msg": "{{ __alerts_problems | join('; ') }}"}, "when": "__alerts_problems | length > 0"},
+    ]
     play = files.root.parent / "play.yml"
-    play.write_text(json.dumps([{"hosts": "bots", "gather_facts": False, "tasks": [task]}]))
+    play.write_text(json.dumps([{"hosts": "bots", "gather_facts": False, "tasks": tasks}]))
     cron = files.root.parent / "cron"
     given = {
         "host_machine": {"init": "none", "rendered": {str(cron): ""} if cron.exists() else {}},

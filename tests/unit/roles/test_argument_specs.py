@@ -13,7 +13,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 NAMES = sorted(path.parent.parent.name for path in ROLES.glob("*/tasks/main.yml"))
 #: Beside its own name: variables of a bot as a whole, of the machine as a whole.
-PREFIXES = {"gateway": ("gateway_", "bot_"), "host": ("host_", "clawfactory_")}
+PREFIXES = {"gateway": ("gateway_", "bot_"), "host": ("host_", "clawfactory_"), "remote_access": ("remote_access",)}
 _KEY = re.compile(r"^([a-z]\w*):")
 _OPTIONAL = re.compile(r"^# ([a-z]\w*): \S")
 

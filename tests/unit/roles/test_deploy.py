@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,52 @@ def load(path: str) -> Any:
     return yaml.safe_load((REPOSITORY / path).read_text(encoding="utf-8"))
 
 
-def asked() -> str:
-    tasks = load("playbooks/tasks/prepare.yml")
-    return next(found["bot_is_current"] for task in tasks if (found := task.get("ansible.builtin.set_fact")))
+PARTS = {task["ansible.builtin.import_role"]["name"] for task in load("playbooks/tasks/parts.yml")}
+PREPARE = load("playbooks/tasks/prepare.yml")
+
+
+def conditions(name: str) -> list[str]:
+    facts = {}
+    for task in load("playbooks/tasks/compare.yml"):
+        facts.update(task["ansible.builtin.set_fact"])
+    asked = " ".join(facts[name].split()).removeprefix("{{ ").removesuffix(" }}")
+    return re.sub(r"lookup\('ansible.builtin.vars', '(\w+)'\)", r"\1", asked).split(" and ")
 
 
 def test_every_part_is_asked():
-    parts = {task["ansible.builtin.import_role"]["name"] for task in load("playbooks/tasks/parts.yml")}
-    names = {name for name in asked().split() if name.startswith("__")}
-    assert names == {f"__{role}_current" for role in parts}
-    for role in parts:
+    asked = conditions("bot_is_current")
+    assert asked[:3] == [
+        "hostvars[__host_leader].machine_is_installed", "hostvars[__host_leader].machine_is_current",
+        "not __host_images_wanting",
+    ]  # fmt: skip
+    assert set(asked[3:]) == {f"__{role}_current" for role in PARTS - {"remote_access"}}
+    for role in PARTS:
         assert f"__{role}_current" in load(f"roles/{role}/vars/main.yml")
 
 
-def test_every_condition_is_joined_to_the_others():
-    words = asked().replace("{{", "").replace("}}", "").split()
-    assert words[1::2] == ["and"] * (len(words) // 2)
+def test_the_machine_is_asked_of_by_the_bot_that_sees_to_it():
+    """Of one that gets to be the first later, because the first one failed, nobody has asked."""
+    assert conditions("machine_is_installed") == ["__host_is_leader", "not __host_incomplete"]
+    assert conditions("machine_is_current") == [
+        "__host_is_leader",
+        "not __host_firewall_due",
+        "__remote_access_current",
+    ]
+
+
+def test_variables_of_every_part_are_validated():
+    (task,) = (task for task in PREPARE if "__roles" in task.get("vars", {}))
+    assert task["when"] == "__wrong | length > 0"
+    # The host's preflight looks at those of this one.
+    assert set(re.findall(r"'(\w+)'", task["vars"]["__roles"].split("]")[0])) == PARTS - {"remote_access"}
+    for role in PARTS:
+        assert set(load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]) == {"main"}
+
+
+def test_problems_of_every_part_are_refused():
+    (task,) = (task for task in PREPARE if "__problems" in task.get("vars", {}))
+    known = {role for role in PARTS if f"__{role}_problems" in load(f"roles/{role}/vars/main.yml")}
+    # The host's preflight refuses what is wrong with these two.
+    assert known == PARTS - {"host", "remote_access"}
+    assert task["when"] == "__problems | length > 0"
+    assert set(task["vars"]["__problems"].split()) - {"{{", "+", "}}"} == {f"__{role}_problems" for role in known}
