@@ -3,67 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
 
-ROLES = Path(__file__).resolve().parents[3] / "roles"
-NETWORKS = {
-    name: {"name": f"clawfactory-bot1-{name}", "subnet": f"10.213.0.{start}/28"}
-    for name, start in {"inside": 0, "edge": 16, "control": 32}.items()
-}
-ADDRESSES = {
-    "egress_inside": "10.213.0.2", "gateway_inside": "10.213.0.3", "proxy_inside": "10.213.0.4",
-    "edge_gateway": "10.213.0.17", "egress_edge": "10.213.0.18", "proxy_edge": "10.213.0.20",
-    "egress_control": "10.213.0.34", "controller_control": "10.213.0.37", "egress_sandbox": "10.213.0.66",
-}  # fmt: skip
-SANDBOX = {"name": "clawfactory-bot1-sandbox", "subnet": "10.213.0.64/26"}
-BOT = {
-    "name": "bot1", "gateway_port": 18789, "controller_port": 8080, "networks": NETWORKS, "addresses": ADDRESSES,
-    "sandbox_network": SANDBOX,
-}  # fmt: skip
+from tests.support.role_templates import listed, nginx, problems, squid
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _plugins():
     init_plugin_loader()
-
-
-def templar(role: str, variables: dict[str, Any]) -> Templar:
-    loader = DataLoader()
-    files = [ROLES / role / kind / "main.yml" for kind in ("defaults", "vars")]
-    loaded: dict[str, Any] = {}
-    for file in files:
-        loaded |= loader.load_from_file(str(file), cache="none", trusted_as_template=True)
-    return Templar(loader, variables=loaded | {"host_bot": BOT, "inventory_hostname": "bot1"} | variables)
-
-
-def squid(**variables: Any) -> list[str]:
-    text = (ROLES / "egress" / "templates" / "squid.conf.j2").read_text()
-    header, body = text.split("\n", 1)
-    assert header == "#jinja2: trim_blocks: True, lstrip_blocks: True"
-    return _render("egress", body, variables).splitlines()
-
-
-def nginx(**variables: Any) -> str:
-    return _render("proxy", (ROLES / "proxy" / "templates" / "nginx.conf.j2").read_text(), variables)
-
-
-def _render(role: str, text: str, variables: dict[str, Any]) -> str:
-    overrides = {"trim_blocks": True, "lstrip_blocks": True}
-    return templar(role, variables).copy_with_new_env().template(trust_as_template(text), overrides=overrides)
-
-
-def problems(role: str, **variables: Any) -> list[str]:
-    return templar(role, variables).template(trust_as_template(f"{{{{ __{role}_problems }}}}"))
-
-
-def listed(lines: list[str], acl: str) -> list[str]:
-    return [line.split()[-1] for line in lines if line.startswith(f"acl {acl} ")]
 
 
 class TestSquid:

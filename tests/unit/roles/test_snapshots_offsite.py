@@ -83,10 +83,13 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         "snapshots_offsite_config": f"[here]\ntype = sftp\npass = {PASSWORD}\n", "snapshots_offsite_known_hosts": ["x"],
     }  # fmt: skip
     hosts = {bot: {**given, **variables} for bot, (variables, _) in REFUSED.items()}
-    task = {"import_role": {"name": "snapshots", "tasks_from": "preflight"}}
+    tasks = [
+        {"import_role": {"name": "snapshots", "tasks_from": "preflight"}},
+        {"fail": {"msg": "{{ __snapshots_problems | join('; ') }}"}, "when": "__snapshots_problems | length > 0"},
+    ]
     inventory, path = tmp_path / "hosts.json", tmp_path / "preflight.yml"
     inventory.write_text(json.dumps({"bots": {"hosts": hosts}}))
-    path.write_text(json.dumps([{"hosts": "bots", "gather_facts": False, "tasks": [task]}]))
+    path.write_text(json.dumps([{"hosts": "bots", "gather_facts": False, "tasks": tasks}]))
     run = ansible_playbook(str(path), inventory)
     for bot, (_, told) in REFUSED.items():
         assert told in run.failures[bot]
