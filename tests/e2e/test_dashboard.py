@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from nacl.signing import SigningKey
 from playwright.sync_api import Page, expect
 
 from clawfactory_core import audit
-from controller_app.navigation import PAGES
 from tests.support.bots import Bot, http
 from tests.support.chromium import serious
+from tests.support.pictures import PAGES, PICTURED, PROPOSAL, open_page, picture
 from tests.support.polling import wait_for
 
 from .proposing import approved_commit, play, propose, seen
@@ -23,6 +24,7 @@ _LONG = 400_000
 #: In the gateway; a note of the bot is no approved file.
 _NOTE = "/home/node/.openclaw/workspace/note-of-the-dashboard.md"
 _REMEMBERED, _CHANGED = "as it was", "changed since"
+_CLEAR = "I say what I know, and what I do not."
 _KIND, _LOUD = "I am kind, says the dashboard's test.", "I SHOUT."
 
 
@@ -109,12 +111,23 @@ class TestDashboard:
         expect(page.get_by_role("heading", level=1)).to_have_text("Restore is done", timeout=_LONG)
         assert bot.sh(f"cat {_NOTE}").stdout.strip() == _REMEMBERED
 
-    def test_nothing_serious_keeps_anybody_from_using_a_page(self, page: Page) -> None:
+    def test_every_page_is_usable_and_pictured(self, bot: Bot, page: Page, tmp_path: Path) -> None:
+        propose(bot, PROPOSAL, f'echo "{_CLEAR}" >> workspace/SOUL.md', "Say more clearly what I know")
+        logged_in = page.context.storage_state()
         problems = []
-        for path in (*(one.path for one in PAGES), "/pages/restart", "/pages/lock"):
-            page.goto(path)
-            page.get_by_role("heading", level=1).wait_for()
-            problems += serious(page)
+        for scheme, width, ending in PICTURED:
+            looks = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
+            with page.context.browser.new_context(base_url=bot.controller_url, storage_state=logged_in, **looks) as one:
+                for name in PAGES:
+                    opened = one.new_page()
+                    open_page(opened, name)
+                    picture(opened, f"{name}{ending}", tmp_path)
+                    problems += serious(opened)
+                    opened.close()
+        with page.context.browser.new_context(base_url=bot.controller_url) as stranger:
+            opened = stranger.new_page()
+            opened.goto("/login")
+            picture(opened, "login", tmp_path)
         assert problems == []
 
     def test_the_bot_is_locked_and_its_logs_are_whole(self, bot: Bot, page: Page) -> None:

@@ -322,28 +322,31 @@ def test_remotes_token_is_in_no_output_and_no_argument(bot: Bot, remote: Remote)
     assert TOKEN not in (bot.root / "promotion" / bot.name / "settings.json").read_text()
 
 
+@pytest.fixture(scope="class")
+def ssh(bot: Bot, remote: Remote, lan: LanHost, tmp_path_factory: pytest.TempPathFactory) -> SshServer:
+    server = ssh_server.configure(tmp_path_factory.mktemp("ssh"), LAN_IPV4, SSH_PORT)
+    lan.start(ssh_server.command(server))
+    wait_for("the SSH server", lambda: ssh_server.answers(SSH_PORT, LAN_IPV4), 20)
+    return server
+
+
+@pytest.fixture(scope="class")
+def variables(remote: Remote, ssh: SshServer) -> dict[str, object]:
+    return {
+        **VARIABLES,
+        "promotion_remote_url": ssh.url(remote.bare),
+        "promotion_remote_host_keys": [ssh.host_key],
+        "controller_poll_seconds": 2,
+    }
+
+
+@pytest.fixture(scope="class")
+def deployed(bot: Bot, variables: dict[str, object]) -> PlaybookRun:
+    return deploy(bot, variables, "--diff", "-v")
+
+
 class TestOverSsh:
     """The same repository over SSH, with a key that the machine makes, and where no webhook arrives."""
-
-    @pytest.fixture(scope="class")
-    def ssh(self, bot: Bot, remote: Remote, lan: LanHost, tmp_path_factory: pytest.TempPathFactory) -> SshServer:
-        server = ssh_server.configure(tmp_path_factory.mktemp("ssh"), LAN_IPV4, SSH_PORT)
-        lan.start(ssh_server.command(server))
-        wait_for("the SSH server", lambda: ssh_server.answers(SSH_PORT, LAN_IPV4), 20)
-        return server
-
-    @pytest.fixture(scope="class")
-    def variables(self, remote: Remote, ssh: SshServer) -> dict[str, object]:
-        return {
-            **VARIABLES,
-            "promotion_remote_url": ssh.url(remote.bare),
-            "promotion_remote_host_keys": [ssh.host_key],
-            "controller_poll_seconds": 2,
-        }
-
-    @pytest.fixture(scope="class")
-    def deployed(self, bot: Bot, variables: dict[str, object]) -> PlaybookRun:
-        return deploy(bot, variables, "--diff", "-v")
 
     def private(self, bot: Bot) -> list[str]:
         """Lines of the private key."""

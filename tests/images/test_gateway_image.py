@@ -335,7 +335,7 @@ def test_an_interrupted_install_leaves_the_packages_before(bot, signal):
     started = time.monotonic()
     docker("kill", "--signal", signal, bot.name)
     docker("wait", bot.name)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert (bot.installed / "node_modules/is-number/package.json").is_file()
     docker("rm", bot.name)
     assert bot.run(*INSTALLER).returncode == 0

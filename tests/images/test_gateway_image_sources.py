@@ -147,9 +147,12 @@ def play(playbook: str, directory: Path, bots: dict[str, dict[str, Any]]) -> Pla
 
 
 def results(run: PlaybookRun, task: str) -> dict[str, dict[str, Any]]:
-    """What a task has said about each bot that came to it."""
+    """What a task has said about each bot that came to it, the last time that it did."""
     tasks = [item for play in run.report["plays"] for item in play["tasks"]]
-    found = next(item["hosts"] for item in tasks if item["task"]["name"].endswith(task))
+    found = {}
+    for item in tasks:
+        if item["task"]["name"].endswith(task):
+            found.update(item["hosts"])
     return {bot.removesuffix(f"-{RUN}"): result for bot, result in found.items()}
 
 
@@ -216,7 +219,7 @@ def built(tmp_path_factory, traces) -> Built:
     # Of another version, or it would be what `auto` finds on the machine later.
     fallen = {**pulls("auto", CLOSED), "gateway_version": f"{VERSION}-built"}
     run = play("site.yml", tmp_path_factory.mktemp("built"), {"fallen": fallen})
-    shared = results(run, "Install | Share what the machine has now")["fallen"]
+    shared = results(run, "Share | What the machine has")["fallen"]
     assert images(run), run.failures
     return Built(shared["ansible_facts"]["host_base_image"], images(run)["fallen"])
 

@@ -23,7 +23,10 @@ _IMAGES_LIMIT = 2400.0
 _BROWSER_LIMIT = 1800.0
 _INSTALL_LIMIT = 1800.0
 _BROWSER = "chromium"
-#: A server that was installed for tests alone must not run by itself on this machine.
+#: Servers that were installed for tests alone must not run by themselves on this machine.
+_STOP_NGINX = (
+    "if [ -d /run/systemd/system ]; then systemctl --quiet disable --now nginx; else /etc/init.d/nginx stop; fi"
+)
 _STOP_SSH = (
     "if [ -d /run/systemd/system ]; then systemctl --quiet disable --now ssh.service ssh.socket; "
     "else /etc/init.d/ssh stop; fi"
@@ -123,9 +126,12 @@ def _as_root(stage: str, directory: str, reports: Path, limit: float) -> list[Re
 
 
 def browser(reports: Path) -> list[Result]:
-    """The dashboard in a real browser, which is installed if there is none."""
-    missing = [] if shutil.which(_BROWSER) else [_BROWSER]
-    return _install("browser", missing) or [_pytest("browser", "tests/browser", reports, _BROWSER_LIMIT, [])]
+    """The dashboard in a real browser, also behind a real nginx; both are installed if they are not there."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    missing = [name for name in (_BROWSER, "nginx") if shutil.which(name, path=path) is None]
+    return _install("browser", missing, _STOP_NGINX if "nginx" in missing else ":") or [
+        _pytest("browser", "tests/browser", reports, _BROWSER_LIMIT, [])
+    ]
 
 
 def broker(reports: Path) -> list[Result]:

@@ -138,7 +138,7 @@ def destroy(name: str) -> None:
 
 
 def open_ssh(name: str, directory: Path) -> None:
-    """Let the control node in by SSH, as an unprivileged user with sudo, and write down the machine's key.
+    """Let the control node in by SSH, as an unprivileged user with sudo, and write down the machine's keys.
 
     :param directory: gets ``key``, ``known_hosts`` and ``address``.
     """
@@ -155,9 +155,10 @@ def open_ssh(name: str, directory: Path) -> None:
     )
     docker("exec", name, "sh", "-c", script)
     address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", name)
-    host_key = docker("exec", name, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
+    # Of every type, as ssh-keyscan prints them: not every client asks for the same one.
+    host_keys = docker("exec", name, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").splitlines()
     (directory / "address").write_text(address)
-    (directory / "known_hosts").write_text(f"{address} {host_key}\n")
+    (directory / "known_hosts").write_text("".join(f"{address} {key}\n" for key in host_keys))
 
 
 def load(name: str, wanted: list[str]) -> list[str]:

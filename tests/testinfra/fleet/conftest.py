@@ -34,9 +34,14 @@ def play() -> Play:
     return run
 
 
-def running(bot: str) -> set[str]:
-    """Parts of a bot whose containers run."""
-    host = machine(bot.rstrip("12"))
+def machine_of(bot: str) -> str:
+    """Where the inventory has a bot."""
+    return next(name for name, bots in BOTS.items() if bot in bots)
+
+
+def running(bot: str, name: str = "") -> set[str]:
+    """Parts of a bot whose containers run, on the machine that it is on or on the one that is named."""
+    host = machine(name or machine_of(bot))
     listing = host.check_output("docker ps --filter label=clawfactory.bot=%s --format '{{json .Names}}'", bot)
     return {json.loads(line).removeprefix(f"clawfactory-{bot}-") for line in listing.splitlines()}
 

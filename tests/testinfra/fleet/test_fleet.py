@@ -38,15 +38,12 @@ def test_status_has_every_bot_of_every_machine(play: Play, tmp_path: Path) -> No
 
 def test_machine_cut_off_in_the_middle_of_a_deploy_fails_its_own_bots_alone(play: Play) -> None:
     changed = ("--extra-vars", json.dumps({"egress_allow_extra": ["partition.example.org"]}))
-    started = machine("north").check_output("docker inspect --format '{{.State.StartedAt}}' clawfactory-north1-egress")
-
-    def is_under_way() -> bool:
-        seen = machine("north").check_output("docker inspect --format '{{.State.StartedAt}}' clawfactory-north1-egress")
-        return bool(seen != started)
-
+    show = "docker inspect --format '{{.State.StartedAt}}' clawfactory-north1-egress"
+    started = machine("north").check_output(show)
     with ThreadPoolExecutor(1) as pool:
         running_play = pool.submit(play, "site.yml", *changed)
-        wait_for("the first change", is_under_way, 120)
+        # Between the old container and the new one there is none, and that is under way, too.
+        wait_for("the first change", lambda: machine("north").run(show).stdout.strip() != started, 120)
         with cut_off("south"):
             run = running_play.result()
     assert run.returncode != 0
