@@ -30,6 +30,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from playing import docker
+
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = "/var/run/docker.sock"
 BOT = "bench-broker"
@@ -216,11 +218,6 @@ def measure(pipe: Connection, broker: str, pid: int, quick: bool) -> None:
     )
 
 
-def docker(*arguments: str) -> str:
-    """Output of a docker command."""
-    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
-
-
 def base_image() -> str:
     """A reference of the base image that is on the engine."""
     found = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "clawfactory-base").split()
@@ -256,6 +253,7 @@ def broker(folder: Path, image: str) -> Iterator[tuple[str, int]]:
         "schema": 1,
         "bot": BOT,
         "engine_socket": ENGINE,
+        "lock_file": str(folder / "lock"),
         "audit_file": str(folder / "audit.jsonl"),
         "clients": clients,
         "gateway_probe": ["true"],

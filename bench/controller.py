@@ -185,7 +185,8 @@ def snapshot(folder: Path, size_mb: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         print(f"makes {size_mb} MB of state", file=sys.stderr, flush=True)
         make(scratch / "state", size_mb)
-        with subprocess.Popen([sys.executable, "-B", __file__, "--snapshot-of", str(scratch)]) as process:
+        command = [sys.executable, "-B", __file__, "--snapshot-of", str(scratch)]
+        with subprocess.Popen(command, start_new_session=True) as process:
             yield process
         if process.returncode:
             sys.exit("the snapshot failed; see above")
@@ -194,8 +195,9 @@ def snapshot(folder: Path, size_mb: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def make_snapshot(scratch: Path) -> None:
-    """Be the process that makes a snapshot of ``scratch/state``."""
+    """Be the process that makes a snapshot of ``scratch/state``, as the jobs service has it made."""
     from clawfactory_core.adapters.age import make_key_pair
+    from clawfactory_core.jobs.child import give_way
     from clawfactory_core.snapshots.create import Limits, SnapshotRequest, apply_snapshot
 
     directory = scratch / "snapshots" / "bench"
@@ -206,6 +208,7 @@ def make_snapshot(scratch: Path) -> None:
         root=scratch, bot="bench", state=scratch / "state", directory=directory, owner=os.getuid(),
         recipients=(recipient,), kind="full", limits=Limits(),
     )  # fmt: skip
+    give_way("snapshot")
     apply_snapshot(request)
 
 

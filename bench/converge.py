@@ -15,47 +15,21 @@ import argparse
 import json
 import os
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from measuring import alternate
+from playing import docker, play, report
+
 BOTS = ("bench1", "bench2", "bench3")
 PLAIN = "clawfactory-bench-plain"
 GOALS = {"warm": 5.0, "further-bot": 2.0, "cold": 1.5}
-
-
-def play(inventory: Path, playbook: str, *arguments: str) -> float:
-    """Run a playbook; its wall time in seconds."""
-    command = [str(PLAYBOOK), "-i", str(inventory), playbook, *arguments]
-    started = time.monotonic()
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-    )
-    elapsed = time.monotonic() - started
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
-    return elapsed
-
-
-def alternate(runs: int, *measured: Callable[[], float]) -> list[float]:
-    """Medians of each, run in turn so that all see the same machine."""
-    samples: list[list[float]] = [[] for _ in measured]
-    for _ in range(runs):
-        for index, measure in enumerate(measured):
-            samples[index].append(measure())
-    return [statistics.median(times) for times in samples]
 
 
 def wait_ready(url: str, deadline: float = 180.0) -> None:
@@ -69,11 +43,6 @@ def wait_ready(url: str, deadline: float = 180.0) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     raise SystemExit(f"{url} did not answer within {deadline} s")
-
-
-def docker(*arguments: str) -> str:
-    """Output of a docker command."""
-    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def plain_start() -> float:
@@ -149,10 +118,7 @@ def main() -> None:
         for bot in BOTS:
             play(inventory, "playbooks/remove.yml", "-l", bot, "-e", "remove_purge=true", "-e", f"remove_confirm={bot}")
         shutil.rmtree(folder)
-    if options.json:
-        print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
-    for name, value in ratios.items():
-        print(f"ratio {name} {value:.2f} goal <= {GOALS[name]:g}")
+    report(ratios, GOALS, options.json)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import os
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,13 +28,14 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "module_utils")]
+sys.path[:0] = [str(ROOT), str(ROOT / "module_utils"), str(ROOT / "bench")]
+
+from playing import play, report  # noqa: E402 - found by the path above
 
 from tests.support import machines  # noqa: E402 - found by the path above
 from tests.support.killswitch_lab import SCRIPT, Lab  # noqa: E402 - found by the path above
 from tests.support.polling import wait_for  # noqa: E402 - found by the path above
 
-PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ENGINE_IMAGE = "clawfactory-test/engine"
 MACHINES = [f"clawfactory-bench-lockdown{number}" for number in (1, 2, 3)]
 MANY = 20
@@ -92,17 +92,6 @@ def inventory(folder: Path, bots: dict[str, list[str]]) -> Path:
     path = folder / "hosts.json"
     path.write_text(json.dumps({"bots": {"hosts": hosts}}))
     return path
-
-
-def play(path: Path, playbook: str) -> float:
-    """Run a playbook; its wall time in seconds."""
-    command = [str(PLAYBOOK), "-i", str(path), playbook]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    started = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
-    return time.monotonic() - started
 
 
 def processes(ids: set[str]) -> set[int]:
@@ -260,10 +249,7 @@ def main() -> None:
         for name in MACHINES:
             machines.destroy(name)
         shutil.rmtree(folder)
-    if options.json:
-        print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
-    for name, value in ratios.items():
-        print(f"ratio {name} {value:.2f} goal <= {GOALS[name]:g}")
+    report(ratios, GOALS, options.json)
 
 
 if __name__ == "__main__":

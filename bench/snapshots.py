@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What snapshots cost, against tar with age, tar with zstd and age, restic and borg, paired in one run.
 
-Each tool takes its turn in each run; a ratio is the median of the ratios of the runs. On a machine that has other work,
-``--least`` divides the least of ours by the least of the other instead: what disturbs can only add.
+Each tool takes its turn in each run, with the state in memory; a ratio is the median of the ratios of the runs. On a
+machine that has other work, ``--least`` divides the least of ours by the least of the other instead: what disturbs can
+only add.
 
 - ``full``, ``second``: wall time and bytes of the first snapshot, and of the one after a day's changes.
 - ``full-cpu``, ``second-cpu``, ``restore-full-cpu``: processor time, without a goal: that of wall time has both.
-- ``restore``, ``verify``: of a full snapshot, and of a chain.
-- ``month``: bytes of 31 daily snapshots (64 MB at the first day), and restoring the last of them.
+- ``restore``, ``verify``: of a full snapshot, and of a chain of one with thirty deltas.
+- ``month``: bytes of 31 daily snapshots (64 MB at the first day).
 - ``rss``: most memory of all processes together.
 - ``pause``: what a writer of the SQLite database, and an asyncio loop in the process that asks, see of a snapshot, and
   what the writer sees of tar and age, which take no lock: the disk is the same for both.
@@ -26,14 +27,12 @@ import asyncio
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -46,6 +45,7 @@ sys.path[:0] = [str(ROOT / "module_utils"), str(ROOT / "bench")]
 
 # Found by the paths above, so they come after them.
 from make_state import make, mutate  # noqa: E402 - found by the path above
+from measuring import Measured, measure  # noqa: E402 - found by the path above
 
 from clawfactory_core.adapters.age import make_key_pair  # noqa: E402 - found by the path above
 from clawfactory_core.snapshots import chains, restore  # noqa: E402 - found by the path above
@@ -80,16 +80,6 @@ STRETCH = {"second-wall/tar|age": 0.25}
 
 
 @dataclass
-class Measured:
-    """One command: wall and processor seconds, most memory of its process tree in MB, bytes it left."""
-
-    wall: float
-    cpu: float
-    rss: float
-    size: int = 0
-
-
-@dataclass
 class Bench:
     """Where everything lies, and what was measured.
 
@@ -118,55 +108,6 @@ class Bench:
     def note(self, text: str) -> None:
         """A line on stderr."""
         print(text, file=sys.stderr, flush=True)
-
-
-def tree_rss_mb(root: int) -> float:
-    """Resident memory of a process and all below it, MB; pages that they share are counted once each."""
-    total, waiting = 0, [root]
-    while waiting:
-        process = waiting.pop()
-        try:
-            # Of these alone: to look at every process of the machine would take a good part of a processor.
-            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
-            for thread in os.listdir(f"/proc/{process}/task"):
-                waiting += [int(child) for child in Path(f"/proc/{process}/task/{thread}/children").read_text().split()]
-        except OSError:
-            continue
-        line = next((line for line in rollup.splitlines() if line.startswith("Pss:")), "Pss: 0")
-        total += int(line.split()[1])
-    return total / 1024
-
-
-def measure(run: Callable[[], object]) -> Measured:
-    """Run something in a forked process, which everything it starts is below."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        try:
-            run()
-        except BaseException as error:  # noqa: BLE001 - the parent hears of it
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            os._exit(1)
-        os._exit(0)
-    peak, done = 0.0, threading.Event()
-
-    def sample() -> None:
-        nonlocal peak
-        while not done.wait(0.1):
-            peak = max(peak, tree_rss_mb(child))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    status = os.waitpid(child, 0)[1]
-    wall = time.monotonic() - started
-    done.set()
-    sampler.join()
-    if status != 0:
-        raise SystemExit("the command that is measured failed")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(wall, cpu, peak)
 
 
 def shell(bench: Bench, command: str) -> None:
@@ -289,6 +230,11 @@ def copy_tree(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
+def in_memory(state: Path) -> None:
+    """Read everything: borg tells the kernel to forget what it has read, and the next tool would wait for the disk."""
+    subprocess.run(["bash", "-c", f"tar -C {state} -cf - . | cat > /dev/null"], check=True)
+
+
 def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day: int) -> Samples:
     """Each tool in turn, ``bench.runs`` times; before each, what it knows is as after the day before.
 
@@ -312,6 +258,7 @@ def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day
             elif "init" in others[name]:
                 shell(bench, others[name]["init"])
             os.sync()
+            in_memory(ours.state)
             before = size_of(kept[name]) if name in kept else 0
             if name == ours.name:
                 before = ours.size()
@@ -331,7 +278,7 @@ def create_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day
     return samples
 
 
-def restore_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], day: int) -> Samples:
+def restore_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], made: int | str) -> Samples:
     """Restores of what was made last, in turn."""
     samples: Samples = {name: [] for name in (ours.name, *others)}
     for run in range(bench.runs):
@@ -343,7 +290,7 @@ def restore_runs(bench: Bench, ours: Ours, others: dict[str, dict[str, str]], da
                 shutil.rmtree(ours.root / "live")
             else:
                 target = fresh(bench.folder / "restored")
-                command = others[name]["restore"].replace("{n}", str(day)).replace("{to}", str(target))
+                command = others[name]["restore"].replace("{n}", str(made)).replace("{to}", str(target))
                 found = measure(partial(shell, bench, command))
                 shutil.rmtree(target)
             samples[name].append(found)
@@ -403,8 +350,23 @@ def sizes(bench: Bench, size_mb: int) -> None:
     if "restic" in full:
         bench.figures["rss/restic"] = most_memory(full[OURS]) / most_memory(full["restic"])
     pauses(bench, ours, state, others)
+    chain(bench, ours, state, others, size_mb)
     shutil.rmtree(state)
     shutil.rmtree(ours.root)
+
+
+def chain(bench: Bench, ours: Ours, state: Path, others: dict[str, dict[str, str]], size_mb: int) -> None:
+    """Restore of a full snapshot and thirty deltas; of the others only the last day's, for room."""
+    bench.note(f"a chain of {DAYS + 1} …")
+    ours.reset()
+    ours.create()
+    for day in range(2, DAYS + 2):
+        mutate(state, size_mb, day)
+        ours.create()
+    fulls = {name: commands for name, commands in others.items() if name in RESTORES}
+    for commands in fulls.values():
+        shell(bench, commands["create"].replace("{n}", "chain"))
+    ratios(bench, "restore-chain", restore_runs(bench, ours, fulls, "chain"), lambda found: found.wall)
 
 
 def commit_forever(database: Path, started: Event, ending: Event, result: Path) -> None:
@@ -466,7 +428,7 @@ def pauses(bench: Bench, ours: Ours, state: Path, others: dict[str, dict[str, st
 
 
 def month(bench: Bench, days: int) -> None:
-    """Bytes of a snapshot a day, and the restore of the last."""
+    """Bytes of a snapshot a day."""
     bench.note(f"{days} days of 64 MB …")
     state = bench.folder / "month"
     make(state, 64)
@@ -489,8 +451,6 @@ def month(bench: Bench, days: int) -> None:
     }
     for name, total in totals.items():
         bench.figures[f"month-bytes/{name}"] = ours.size() / total
-    found = restore_runs(bench, ours, others, days)
-    ratios(bench, "restore-chain", found, lambda measured: measured.wall)
 
 
 def goal_of(name: str) -> float | None:
