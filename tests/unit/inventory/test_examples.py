@@ -1,8 +1,9 @@
-"""The example of a fleet is one: its variables exist, its bots and machines are what it says."""
+"""The examples are what they say: their variables exist, and so do their bots and machines."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,18 @@ def bots(fleet: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return dict(fleet["_meta"]["hostvars"])
 
 
+@pytest.fixture(scope="module")
+def dynamic() -> dict[str, Any]:
+    return parsed("-i", "inventory/examples/dynamic/inventory")
+
+
+def machine_list(command: str) -> subprocess.CompletedProcess[str]:
+    """The inventory script by itself, with a list of machines that a command prints."""
+    program = REPOSITORY / "inventory" / "examples" / "dynamic" / "inventory" / "10-machines.py"
+    environment = {**os.environ, "CLAWFACTORY_MACHINES_COMMAND": command}
+    return subprocess.run([sys.executable, str(program), "--list"], env=environment, capture_output=True, text=True)
+
+
 def test_machines_are_three_with_two_bots_each(bots: dict[str, dict[str, Any]]) -> None:
     assert {bot: machine_key({**variables, "inventory_hostname": bot}) for bot, variables in bots.items()} == MACHINES
 
@@ -65,3 +78,46 @@ def test_every_secret_is_a_placeholder(bots: dict[str, dict[str, Any]]) -> None:
 
 def test_examples_are_not_part_of_the_default_inventory() -> None:
     assert parsed().get("bots") == {"hosts": ["bot1"]}
+
+
+def test_dynamic_one_makes_bots_of_a_list_of_machines(dynamic: dict[str, Any]) -> None:
+    hosts = dynamic["_meta"]["hostvars"]
+    assert {bot: machine_key({**known, "inventory_hostname": bot}) for bot, known in hosts.items()} == {
+        "support1": "203.0.113.7:22", "research1": "203.0.113.7:22", "support2": "203.0.113.8:22"
+    }  # fmt: skip
+    assert dynamic["bots"]["children"] == ["fra1", "fra2"]
+    assert [sorted(dynamic[group]["hosts"]) for group in ("support", "research", "large")] == [
+        ["support1", "support2"], ["research1"], ["research1"]
+    ]  # fmt: skip
+    assert all(known["snapshots_schedule"] == "daily" for known in hosts.values())
+    for bot, known in hosts.items():
+        check_bot_name(bot)
+        parse_bot(bot, known)
+
+
+def test_dynamic_one_takes_what_a_command_prints() -> None:
+    done = machine_list("""echo '{"m1": {"ansible_host": "192.0.2.1", "bots": {"a": null}}, "m2": {"bots": {}}}'""")
+    assert json.loads(done.stdout) == {
+        "bots": {"children": ["m1", "m2"]},
+        "m1": {"hosts": ["a"], "vars": {"ansible_host": "192.0.2.1"}},
+        "m2": {"hosts": [], "vars": {}},
+        "_meta": {"hostvars": {"a": {}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("echo '[]'", "no machines by name but list"),
+        ("echo '{m1: {bots: [a]}}'", "machine m1 needs bots: a mapping"),
+        ("echo '{m1: {bots: {a: {}}}, m2: {bots: {a: {}}}}'", "machine m2 has a, which an earlier machine has"),
+        ("false", "returned non-zero exit status 1"),
+        ("/nowhere/list", "No such file"),
+    ],
+)
+def test_dynamic_one_says_what_it_cannot_use(command: str, told: str) -> None:
+    done = machine_list(command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(command)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
