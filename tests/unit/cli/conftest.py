@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from typer.testing import CliRunner
 
 from clawfactory_cli.app import app
 from tests.support.terminal import MACHINE, PROGRAMS, Terminal, write_programs
+
+# A shell has what it starts in the background ignore Ctrl-C, and that is inherited by all that is started from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

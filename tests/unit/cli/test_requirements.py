@@ -10,7 +10,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 REQUIREMENTS = REPOSITORY / "requirements"
-LOCKS = ("bootstrap", "control", "target", "test")
+LOCKS = ("bootstrap", "control", "execution", "target", "test")
 _PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^ \\;]+)", re.MULTILINE | re.IGNORECASE)
 
 
@@ -36,6 +36,11 @@ def test_locks_have_hashes_and_no_address(name):
     blocks = re.split(r"\n(?=\S)", text.strip())
     assert all("--hash=sha256:" in block for block in blocks)
     assert len(blocks) == len(re.findall(r"^\S", text, re.MULTILINE))
+
+
+def test_execution_environment_has_what_a_control_node_has():
+    execution, control = pins(REQUIREMENTS / "execution.lock"), pins(REQUIREMENTS / "control.lock")
+    assert {package: execution.get(package) for package in control} == control
 
 
 @pytest.mark.parametrize(

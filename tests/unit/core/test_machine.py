@@ -13,9 +13,11 @@ import pytest
 from clawfactory_core import machine
 from clawfactory_core.adapters.engine_socket import EngineSocket
 from clawfactory_core.allocation import AllocationRequest, describe, read_allocations
+from clawfactory_core.checkout import commit
 from clawfactory_core.errors import Conflict, CoreError, InvalidInput
 from clawfactory_core.layout import apply_layout
-from clawfactory_core.machine import check_machine, check_ports_free, commit
+from clawfactory_core.listening import check_ports_free, listening_ports
+from clawfactory_core.machine import check_machine
 from tests.support.engine import container_inspection, engine_server
 
 POOL = "10.213.0.0/16"
@@ -83,16 +85,16 @@ def test_listening_port_names_its_process():
         [sys.executable, "-c", program, "mark"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         port = child.stdout.readline().strip()
-        assert machine.listening_ports()[port].endswith(" mark")
+        assert listening_ports()[port].endswith(" mark")
         child.stdin.close()
-    assert port not in machine.listening_ports()
+    assert port not in listening_ports()
 
 
 def test_listening_ports_see_ipv6_and_not_connections():
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("::1", port)) as client:
-            listening = machine.listening_ports()
+            listening = listening_ports()
             assert sys.executable.split("/")[-1][:6] in listening[str(port)]
             assert str(client.getsockname()[1]) not in listening
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from clawfactory_core.adapters.git_repo import run_git
+from clawfactory_core.checkout import commit
 from clawfactory_core.errors import CoreError
-from clawfactory_core.machine import commit
 from clawfactory_core.repository import RepositoryRequest, apply_repository, plan_repository
 
 UID = os.geteuid()

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from clawfactory_core import allocation
+from clawfactory_core.checkout import commit as commit_of
 from clawfactory_core.errors import CoreError
-from clawfactory_core.machine import commit as commit_of
 from clawfactory_core.promotion import repository
 from clawfactory_core.promotion.apply import PromotionResult, apply_promotion
 from clawfactory_core.promotion.plan import PromotionPlan, PromotionRequest, plan_promotion

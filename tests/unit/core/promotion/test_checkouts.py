@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from clawfactory_core.checkout import commit as commit_of
 from clawfactory_core.errors import CoreError, InvalidInput
-from clawfactory_core.machine import commit as commit_of
 from clawfactory_core.promotion import checkouts
 from clawfactory_core.promotion.checkouts import checkout
 from tests.unit.core.promotion.repositories import UID, Repositories, git
