@@ -10,12 +10,14 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import pytest
+
+from tests.runner.results import FAILED_FIRST
 
 _ON_TARGETS = "ansible.module_utils.clawfactory_core"
 _HERE = "clawfactory_core"
@@ -58,3 +60,13 @@ def _temporary_directory_stays_as_it_is() -> Iterator[None]:
     yield
     after = os.stat(tempfile.gettempdir())
     assert [oct(after.st_mode), after.st_uid, after.st_gid] == [oct(before.st_mode), before.st_uid, before.st_gid]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep why a test failed for the report of its second run (``--reruns`` of the runner)."""
+    report = yield
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        item.user_properties.append((FAILED_FIRST, crash.message if crash else report.longreprtext))
+    return report

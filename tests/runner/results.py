@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -13,6 +14,8 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _REPORT_LINE = re.compile(r"^(?P<scenario>\S+) (?:>|➜) (?P<step>\S+): Executed: (?P<state>.+?)(?: \(.*\))?$")
 _REPORT_TITLE = "DETAILS"
 _MESSAGE_CHARACTERS = 400
+#: Property in JUnit files of a test that failed before it passed; its value is the message.
+FAILED_FIRST = "failed first"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Result:
 
     :param seconds: how long it took.
     :param failures: names of what failed, for the list at the end.
+    :param unstable: names of tests that failed and then passed when they were run once more.
     """
 
     stage: str
@@ -43,6 +47,15 @@ class Result:
     count: Count
     seconds: float = 0.0
     failures: tuple[str, ...] = field(default=())
+    unstable: tuple[str, ...] = field(default=())
+
+
+class Report(NamedTuple):
+    """What a JUnit file of pytest tells; of each test its name and the beginning of the message of its failure."""
+
+    tests: Count
+    failures: tuple[str, ...]
+    unstable: tuple[str, ...]
 
 
 def single(stage: str, name: str, succeeded: bool, seconds: float = 0.0) -> Result:
@@ -50,35 +63,46 @@ def single(stage: str, name: str, succeeded: bool, seconds: float = 0.0) -> Resu
     return Result(stage, name, Count(passed=int(succeeded), failed=int(not succeeded)), seconds)
 
 
-def read_junit(file: Path) -> tuple[Count, tuple[str, ...]]:
-    """Counts, and of each failure its name and the beginning of its message, in a JUnit file of pytest.
+def read_junit(file: Path) -> Report:
+    """Read a JUnit file.
 
     :raises ElementTree.ParseError: when the file was cut off.
     """
-    passed, skipped, failures = 0, 0, []
+    # A test has one element for each of its runs, of which only the last tells how it ended.
+    runs: dict[tuple[str | None, str | None], list[ElementTree.Element]] = {}
     for case in ElementTree.parse(file).getroot().iter("testcase"):  # noqa: S314 - written by our own pytest
-        wrong = [found for kind in ("failure", "error") if (found := case.find(kind)) is not None]
+        runs.setdefault((case.get("classname"), case.get("name")), []).append(case)
+    passed, skipped, failures, unstable = 0, 0, [], []
+    for cases in runs.values():
+        wrong = [found for case in cases for kind in ("failure", "error") if (found := case.find(kind)) is not None]
+        before = cases[-1].find(f"properties/property[@name='{FAILED_FIRST}']")
         if wrong:
-            # The log before may be cut where somebody reads it; this comes at its end.
-            said = " ".join(str(wrong[0].get("message") or "").split())[:_MESSAGE_CHARACTERS]
-            failures.append(f"{case.get('classname')}::{case.get('name')}" + (f": {said}" if said else ""))
-        elif case.find("skipped") is not None:
+            failures.append(_told(cases[-1], wrong[0].get("message")))
+        elif cases[-1].find("skipped") is not None:
             skipped += 1
         else:
             passed += 1
-    return Count(passed, len(failures), skipped), tuple(failures)
+            if before is not None:
+                unstable.append(_told(cases[-1], before.get("value")))
+    return Report(Count(passed, len(failures), skipped), tuple(failures), tuple(unstable))
+
+
+def _told(case: ElementTree.Element, message: str | None) -> str:
+    """A test by name, with what it said: the log before may be cut where somebody reads it; this comes at its end."""
+    said = " ".join(str(message or "").split())[:_MESSAGE_CHARACTERS]
+    return f"{case.get('classname')}::{case.get('name')}" + (f": {said}" if said else "")
 
 
 def session_result(stage: str, name: str, exit_code: int, junit: Path, seconds: float) -> Result:
     """Result of a pytest session; one that died, or failed without naming a test, counts as a failure of its own."""
     try:
-        count, failures = read_junit(junit)
+        count, failures, unstable = read_junit(junit)
     except (FileNotFoundError, ElementTree.ParseError):
         return Result(stage, name, Count(failed=1), seconds, (f"{name}: pytest left no report",))
     if exit_code != 0 and not count.failed:
         count += Count(failed=1)
         failures = (f"{name}: pytest ended with {exit_code}",)
-    return Result(stage, name, count, seconds, failures)
+    return Result(stage, name, count, seconds, failures, unstable)
 
 
 def molecule_steps(output: Iterable[str]) -> dict[str, str]:
@@ -105,8 +129,9 @@ def scenario_result(name: str, exit_code: int, output: Iterable[str], junit: Pat
     skipped = sum(state in ("skipped", "disabled") for state in steps.values())
     count = Count(passed, len(failures), skipped)
     verify = steps.get("verify")
+    unstable: tuple[str, ...] = ()
     if junit.exists():
-        tests, test_failures = read_junit(junit)
+        tests, test_failures, unstable = read_junit(junit)
         if verify == "successful":
             count += Count(passed=-1) + tests
         elif verify is not None and tests.failed:
@@ -121,7 +146,7 @@ def scenario_result(name: str, exit_code: int, output: Iterable[str], junit: Pat
     if exit_code != 0 and not count.failed:
         count += Count(failed=1)
         failures.append(f"{name}: molecule ended with {exit_code}")
-    return Result("molecule", name, count, seconds, tuple(failures))
+    return Result("molecule", name, count, seconds, tuple(failures), unstable)
 
 
 def summary(results: Sequence[Result], not_selected: Sequence[str]) -> str:
@@ -138,6 +163,9 @@ def summary(results: Sequence[Result], not_selected: Sequence[str]) -> str:
     if failed:
         lines += ["", "failed:"]
         lines += [f"  {result.stage}: {name}" for result in failed for name in (result.failures or (result.name,))]
+    if any(result.unstable for result in results):
+        lines += ["", "passed only when run once more:"]
+        lines += [f"  {result.stage}: {name}" for result in results for name in result.unstable]
     if not_selected:
         lines += ["", f"stages not asked for: {', '.join(not_selected)}"]
     return "\n".join([*lines, "", str(sum((result.count for result in results), Count()))])

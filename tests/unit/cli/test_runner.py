@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clawfactory_cli.ansible import REPOSITORY
 from tests.runner import __main__ as runner
 from tests.runner import lint, process, stages
 from tests.runner.results import Count, Result, molecule_steps, read_junit, scenario_result, session_result, summary
@@ -55,7 +56,28 @@ def report(verify="Successful"):
 
 
 def test_junit_counts_each_outcome(junit):
-    assert read_junit(junit(JUNIT)) == (Count(2, 2, 1), ("a::fails: no", "a::breaks: no fixture"))
+    assert read_junit(junit(JUNIT)) == (Count(2, 2, 1), ("a::fails: no", "a::breaks: no fixture"), ())
+
+
+def test_a_test_that_passed_the_second_time_only_is_named(tmp_path):
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_runtest_makereport\n")
+    (tmp_path / "test_it.py").write_text(
+        "from pathlib import Path\n"
+        "def test_late():\n"
+        "    seen = Path(__file__).with_name('seen')\n"
+        "    there = seen.exists()\n"
+        "    seen.touch()\n"
+        "    assert there, 'was late'\n"
+        "def test_wrong():\n"
+        "    raise OSError('is wrong')\n"
+        "def test_right():\n"
+        "    pass\n"
+    )
+    found = stages._pytest("unit", str(tmp_path), tmp_path, 60.0, [], "-c", str(REPOSITORY / "pyproject.toml"))
+    assert found.count == Count(passed=2, failed=1)
+    assert [name.split("::")[1] for name in found.failures] == ["test_wrong: OSError: is wrong"]
+    assert [name.split("::")[1] for name in found.unstable] == ["test_late: AssertionError: was late assert False"]
+    assert "passed only when run once more:\n  unit: " in summary([found], [])
 
 
 def test_session_without_report_failed(tmp_path):
