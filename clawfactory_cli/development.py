@@ -39,7 +39,7 @@ def run_tests(
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Only what needs no container engine: lint and unit.")] = False,
 ) -> None:
-    """Run the project's tests; the last line is 'N passed, N failed, N skipped'."""
+    """Run the project's tests, one that failed once more; the last line is 'N passed, N failed, N skipped'."""
     arguments = ["--fast"] if fast else []
     command = [sys.executable, "-P", "-m", "tests.runner", *arguments, *(stages or [])]
     os.chdir(ansible.REPOSITORY)
