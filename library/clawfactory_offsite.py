@@ -19,9 +19,10 @@ options:
     description:
       - V(copied) copies what is not there yet and prunes what the retention does not keep.
       - V(fetched) brings a snapshot with all that it builds upon to the machine, for M(clawfactory_restore).
+      - V(approved) makes the bot's repository, of which there is none yet, from the newest copy of what was approved.
       - V(absent) deletes what was fetched.
     type: str
-    choices: [copied, fetched, absent]
+    choices: [copied, fetched, approved, absent]
     default: copied
   name:
     description: Which snapshot to fetch; an id, a file name or C(latest).
@@ -30,6 +31,12 @@ options:
   from_bot:
     description: Bot whose copy to fetch, if another one.
     type: str
+  identities:
+    description: Private age keys, one a line, with O(state=approved); those on the machine if not given.
+    type: str
+  owner:
+    description: User and group id that the repository belongs to; required with O(state=approved).
+    type: int
 attributes:
   check_mode: {support: full, description: Tells that it would; the remote is not asked.}
   diff_mode: {support: none, description: The files are encrypted.}
@@ -56,6 +63,10 @@ chain:
   returned: with state=fetched, not in check mode
   type: list
   elements: str
+commit:
+  description: What is approved now; empty if there is no copy of it.
+  returned: with state=approved, not in check mode
+  type: str
 """
 
 import shutil
@@ -67,24 +78,30 @@ from ansible.module_utils.clawfactory_core.names import check_bot_name
 from ansible.module_utils.clawfactory_core.snapshots.offsite import (
     copy_noted,
     fetch_chain,
+    fetch_history,
     open_place,
     read_offsite,
 )
 from ansible.module_utils.clawfactory_core.snapshots.restore import offsite_directory
+from ansible.module_utils.clawfactory_core.snapshots.settings import parse_identities
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
     return {
         "root": {"type": "path", "required": True},
         "bot": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": ["copied", "fetched", "absent"], "default": "copied"},
+        "state": {"type": "str", "choices": ["copied", "fetched", "approved", "absent"], "default": "copied"},
         "name": {"type": "str", "default": "latest"},
         "from_bot": {"type": "str"},
+        "identities": {"type": "str", "no_log": True},
+        "owner": {"type": "int"},
     }
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=argument_spec(), required_if=[("state", "approved", ["owner"])], supports_check_mode=True
+    )
     try:
         result = run(module)
     except (CoreError, OSError) as error:
@@ -111,6 +128,11 @@ def run(module: AnsibleModule) -> dict[str, object]:
     if options["state"] == "fetched":
         chain = fetch_chain(place, options["name"], fetched / source)
         return {"changed": True, "place": place.place, "chain": chain}
+    if options["state"] == "approved":
+        given = options["identities"]
+        identities = parse_identities(given, "restore_key_file") if given else ()
+        commit = fetch_history(root, bot, place, identities, options["owner"])
+        return {"changed": commit != "", "place": place.place, "commit": commit}
     return {"changed": True, "place": place.place, "pruned": copy_noted(root, bot)}
 
 

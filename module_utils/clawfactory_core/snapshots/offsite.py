@@ -1,4 +1,7 @@
-"""Copies of a bot's snapshots away from its machine: made, pruned by a retention of their own, and fetched back."""
+"""Copies of a bot's snapshots away from its machine: made, pruned by a retention of their own, and fetched back.
+
+With them goes what was approved, where the machine alone has it (:mod:`.history`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
@@ -16,13 +19,15 @@ from ..adapters.rclone import Rclone
 from ..errors import CoreError, InvalidInput
 from ..locks import check_unlocked
 from ..names import check_bot_name
+from ..repository import RepositoryRequest
 from .chains import Retention, chain_of, find, list_snapshots, plan_prune
+from .history import HISTORIES, adopt_history, pack_history, packed_histories
 from .names import parse_file_name, record_name
 from .records import SnapshotRecord, timestamp
 from .schedule import COPY, begin_run, write_run
-from .settings import bot_directories, settings_path
+from .settings import bot_directories, read_identities, read_recipients, read_settings, settings_path
 
-#: Archives, and their records. Nothing else of the directory leaves the machine.
+#: Archives, and their records. Beside packed histories nothing else of the directory leaves the machine.
 _ARCHIVES, _RECORDS = "*.age", "*.json"
 
 
@@ -33,11 +38,13 @@ class Offsite:
     :param remote: ``remote:path`` of rclone; each bot has a directory below it.
     :param keep: what stays there.
     :param prune: whether the rest is deleted from here; not where the credentials only let one add files.
+    :param history: whether what was approved is copied too: the bot's repository has no remote.
     """
 
     remote: str
     keep: Retention
     prune: bool
+    history: bool
 
 
 def read_offsite(root: Path, bot: str) -> Offsite | None:
@@ -52,7 +59,8 @@ def read_offsite(root: Path, bot: str) -> Offsite | None:
         if not found:
             return None
         keep = Retention(**{field.name: int(found["keep"][field.name]) for field in fields(Retention)})
-        return Offsite(str(found["remote"]), keep, bool(found["prune"]))
+        # What the role wrote before histories were copied has none.
+        return Offsite(str(found["remote"]), keep, bool(found["prune"]), bool(found.get("history", False)))
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be used ({error!r}); run: ansible-playbook site.yml -l {bot}") from None
 
@@ -97,10 +105,15 @@ def copy_noted(root: Path, bot: str) -> list[str]:
     directory = bot_directories(root, bot)[1]
     this = begin_run()
     write_run(root, bot, this, COPY)
+    now = datetime.now(timezone.utc)
     try:
         place = open_place(root, bot, offsite)
         copy_snapshots(place, directory)
-        pruned = prune_copies(place, offsite.keep, datetime.now(timezone.utc)) if offsite.prune else []
+        origin = _origin(root, bot)
+        if offsite.history and (origin / "HEAD").exists():
+            pack_history(origin, directory, read_recipients(root, bot, read_settings(root, bot).recipients), now)
+            place.upload(directory, [HISTORIES])
+        pruned = prune_copies(place, offsite.keep, now) if offsite.prune else []
         this = replace(this, snapshot=next((record.id for record in list_snapshots(directory)), ""))
     except (CoreError, OSError) as error:
         this = replace(this, problem=str(error))
@@ -121,7 +134,35 @@ def prune_copies(place: Rclone, keep: Retention, now: datetime) -> list[str]:
         place.delete(record.file_name)
         if record.kind != "legacy":
             place.delete(record_name(record.id, record.kind))
-    return [record.file_name for record in going]
+    histories = packed_histories(place.sizes())[: -keep.last or None]
+    for name in histories:
+        place.delete(name)
+    return [record.file_name for record in going] + histories
+
+
+def fetch_history(root: Path, bot: str, place: Rclone, identities: Sequence[str], owner: int) -> str:
+    """Make a bot's repository from the newest copy of what was approved.
+
+    :param owner: user id that the repositories belong to.
+    :returns: the commit that is approved now; empty if there is no such copy.
+    :raises InvalidInput: there is no private key.
+    :raises CoreError: as :func:`.history.adopt_history`.
+    """
+    histories = packed_histories(place.sizes())
+    if not histories:
+        return ""
+    identities = identities or read_identities(root, bot)
+    if not identities:
+        raise InvalidInput(f"no private key to open {histories[-1]} with; add -e restore_key_file=PATH")
+    origin = _origin(root, bot)
+    request = RepositoryRequest(bot, origin, origin.with_name("approved"), Path(), "", owner)
+    with tempfile.TemporaryDirectory(prefix="clawfactory-offsite-") as held:
+        place.download(Path(held), [histories[-1]])
+        return adopt_history(request, Path(held) / histories[-1], identities)
+
+
+def _origin(root: Path, bot: str) -> Path:
+    return root / "bot_repos" / check_bot_name(bot) / "origin.git"
 
 
 def fetch_chain(place: Rclone, name: str, into: Path) -> list[str]:

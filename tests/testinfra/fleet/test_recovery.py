@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def identities(name: str, bot: str) -> set[str]:
     return set(machine(name).check_output("python3 -c %s %s", IDENTITIES, database).splitlines())
 
 
+def approved(name: str, bot: str) -> str:
+    """The commit that is approved, if its files are what the gateway reads too."""
+    path = "/home/node/.openclaw/workspace/skills/planted/SKILL.md"
+    assert machine(name).check_output("docker exec %s cat %s", f"clawfactory-{bot}-gateway", path) == SKILL.strip()
+    return str(machine(name).check_output(f"cat {ROOT}/bot_repos/{bot}/origin.git/refs/heads/main")).strip()
+
+
 def tokens(name: str, bot: str) -> dict[str, str]:
     """A bot's lines of the machine's registry of tokens, without its name."""
     prefix = f"{bot.upper()}_"
@@ -76,17 +84,32 @@ class Lost:
     """What is known of a bot whose machine is gone.
 
     :param key: its private key, in the safe place where its operator had it.
+    :param approved: the commit that was approved; its repository has no remote.
     """
 
     key: Path
+    approved: str
     planted: str
     files: dict[str, str]
     identities: set[str]
     tokens: dict[str, str]
 
 
+def approve(play: Play, clone: Path) -> None:
+    """Have the bot get a skill that the template does not have."""
+    play("playbooks/clone.yml", "--limit", BOT, "--extra-vars", f"clone_to={clone}").succeeded()
+    skill = clone / "workspace" / "skills" / "planted" / "SKILL.md"
+    skill.parent.mkdir(parents=True)
+    skill.write_text(SKILL)
+    author = ("-c", "user.name=operator", "-c", "user.email=operator@localhost")
+    for command in (("add", "--all"), (*author, "commit", "--quiet", "--message", "A skill")):
+        subprocess.run(["git", "-C", str(clone), *command], check=True, timeout=60)
+    play("playbooks/promote.yml", "--limit", BOT, "--extra-vars", f"promote_from={clone}").succeeded()
+
+
 @pytest.fixture(scope="module")
 def lost(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Lost:
+    approve(play, tmp_path_factory.mktemp("clone") / BOT)
     host = machine("north")
     host.check_output(PLANT)
     play("playbooks/snapshot.yml", "--limit", BOT).succeeded()
@@ -94,7 +117,14 @@ def lost(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Lost:
     key = tmp_path_factory.mktemp("safe") / f"{BOT}.key"
     key.touch(0o600)
     key.write_text(host.file(f"{ROOT}/secrets/{BOT}/snapshot.key").content_string)
-    return Lost(key, planted("north", BOT), files("north", BOT), identities("north", BOT), tokens("north", BOT))
+    return Lost(
+        key,
+        approved("north", BOT),
+        planted("north", BOT),
+        files("north", BOT),
+        identities("north", BOT),
+        tokens("north", BOT),
+    )
 
 
 def test_bot_comes_up_on_the_other_machine_with_its_state_and_new_tokens(play: Play, lost: Lost) -> None:
@@ -103,6 +133,7 @@ def test_bot_comes_up_on_the_other_machine_with_its_state_and_new_tokens(play: P
         play("playbooks/recover.yml", "--limit", BOT, "--extra-vars", json.dumps(moved)).succeeded()
     assert running(BOT, "south") == PARTS
     assert planted("south", BOT) == lost.planted
+    assert approved("south", BOT) == lost.approved
     found = files("south", BOT)
     assert {path for path, digest in lost.files.items() if path in found and found[path] != digest} == set()
     assert identities("south", BOT) == lost.identities != set()
@@ -127,6 +158,7 @@ def test_clone_has_the_state_and_an_identity_and_tokens_of_its_own(play: Play, l
     run.succeeded()
     assert running(CLONE, "south") == PARTS
     assert planted("south", CLONE) == lost.planted
+    assert approved("south", CLONE) == lost.approved
     wait_for("an identity of its own", lambda: identities("south", CLONE) != set(), 60)
     assert not identities("south", CLONE) & lost.identities
     others = {*lost.tokens.values(), *tokens("south", BOT).values()}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.playbooks import PlaybookRun, ansible_playbook
-from tests.support.snapshot_files import BOT
+from tests.support.playbooks import REPOSITORY, PlaybookRun, ansible_playbook
+from tests.support.snapshot_files import BOT, result
 
 from .test_snapshots_cron import Machine
 
@@ -28,7 +31,8 @@ class Place(Machine):
             "snapshots_offsite_config": f"[here]\ntype = local\n[other]\ntype = sftp\npass = {PASSWORD}\n",
             "snapshots_offsite_known_hosts": ["[127.0.0.1]:1 ssh-ed25519 AAAA"],
         }
-        tasks = self.configure(**{**wanted, **variables})
+        self.settled = {**wanted, **variables}
+        tasks = self.configure(**self.settled)
         self.copies = elsewhere / BOT
         return tasks
 
@@ -41,6 +45,39 @@ class Place(Machine):
         path = self.root.parent / "recover.yml"
         path.write_text(json.dumps([play]))
         return ansible_playbook(str(path), self.inventory, *options, "--extra-vars", json.dumps(variables))
+
+    def approve(self, text: str) -> str:
+        """Give the bot a repository of its own, if it has none, and move it. :returns: the commit."""
+        home, clone = self.state.parent, self.root.parent / "clone"
+        if not (home / "origin.git").exists():
+            git(home, "init", "--quiet", "--bare", "--initial-branch", "main", "origin.git")
+            git(home, "clone", "--quiet", "origin.git", str(clone))
+        (clone / "workspace").mkdir(exist_ok=True)
+        (clone / "workspace" / "AGENTS.md").write_text(text)
+        git(clone, "add", "--all")
+        git(clone, "-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "--quiet", "--message", text)
+        git(clone, "push", "--quiet", "origin", "HEAD:main")
+        return git(clone, "rev-parse", "HEAD")
+
+    def bring_approved(self, *options: str, **variables: object) -> PlaybookRun:
+        """The part of playbooks/recover.yml that is in the middle of the deployment, with the last settings."""
+        bring = {"import_role": {"name": "snapshots", "tasks_from": "approved"}}
+        path = self.root.parent / "approved.yml"
+        path.write_text(json.dumps([{"hosts": "bots", "gather_facts": False, "tasks": [bring]}]))
+        settled = {
+            **self.settled, "host_machine": {"init": "none", "rendered": {}}, "host_python": sys.executable,
+            "host_bot": {"controller_uid": os.geteuid(), "gateway_uid": os.geteuid()}, "bot_repository": "",
+            "secrets_snapshot_key": "machine", "clawfactory_source_dir": str(REPOSITORY),
+            "__snapshots_cron": str(self.cron), "snapshots_min_free_mb": 0,
+        }  # fmt: skip
+        return ansible_playbook(
+            str(path), self.inventory, *options, "--extra-vars", json.dumps({**settled, **variables})
+        )
+
+
+def git(directory: Path, *arguments: str) -> str:
+    run = ["git", "-C", str(directory), *arguments]
+    return subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
 @pytest.fixture
@@ -125,3 +162,38 @@ def test_a_bot_that_was_there_before_is_refused_unless_that_is_meant(machine: Pl
     machine.recover(allocations={BOT: {}}, restore_stop=True).succeeded()
     assert (machine.state / "workspace" / "note.md").read_text() == "before"
     assert any(path.name.startswith("before-restore--") for path in machine.directory.iterdir())
+
+
+def test_what_was_approved_comes_back_before_the_template_takes_its_place(machine: Place) -> None:
+    machine.settle_offsite()
+    commit = machine.approve("approved by a human")
+    machine.play("copy-snapshots").succeeded()
+    key = machine.root.parent / "safe" / "bot.key"
+    secret = machine.key_goes(key)
+    home = machine.state.parent
+    shutil.rmtree(home / "origin.git")
+    assert "no private key to open approved--" in machine.bring_approved().failures[BOT]
+    run = machine.bring_approved("--diff", restore_key_file=str(key)).succeeded()
+    assert git(home / "origin.git", "rev-parse", "main") == commit
+    assert f"approved is {commit}, the newest copy in here:" in result(run, "Approved | Say what it is")["msg"]
+    assert secret not in json.dumps(run.report) + run.stderr
+    assert machine.holds(secret) == []
+
+
+def test_without_a_copy_of_what_was_approved_the_bot_begins_with_the_template(machine: Place) -> None:
+    machine.settle_offsite()
+    machine.snapshot()
+    machine.play("copy-snapshots").succeeded()
+    run = machine.bring_approved().succeeded()
+    assert "there is no copy of what was approved" in result(run, "Approved | Say what it is")["msg"]
+    assert not (machine.state.parent / "origin.git").exists()
+
+
+def test_with_a_remote_nothing_is_brought(machine: Place) -> None:
+    machine.settle_offsite(bot_repository="https://example.com/bot.git")
+    machine.approve("approved by a human")
+    machine.snapshot()
+    machine.play("copy-snapshots").succeeded()
+    assert not list(machine.copies.glob("*.bundle.age"))
+    run = machine.bring_approved(bot_repository="https://example.com/bot.git").succeeded()
+    assert {outcome.get("skipped") for _, _, outcome in run._results()} == {True}

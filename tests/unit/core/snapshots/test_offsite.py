@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from clawfactory_core.adapters.age import WrongKey, make_key_pair
 from clawfactory_core.adapters.rclone import Rclone
 from clawfactory_core.errors import Conflict, CoreError, InvalidInput
+from clawfactory_core.repository import RepositoryRequest, apply_repository, plan_repository
 from clawfactory_core.snapshots.chains import BrokenChain, Retention, list_snapshots
+from clawfactory_core.snapshots.history import pack_history
 from clawfactory_core.snapshots.offsite import (
     config_path,
     copy_noted,
     fetch_chain,
+    fetch_history,
     open_place,
     prune_copies,
     read_offsite,
 )
 from clawfactory_core.snapshots.schedule import COPY, read_run
+from clawfactory_core.snapshots.settings import read_identities, read_recipients
 from tests.support.polling import wait_for
 from tests.support.snapshot_files import BOT, Files
 from tests.support.ssh_server import make_key
@@ -88,6 +94,147 @@ def test_a_chain_comes_back_as_it_was(bot: Files, tmp_path: Path) -> None:
     assert [record.problem for record in list_snapshots(into)] == ["", ""]
     assert all((into / name).read_bytes() == (bot.directory / name).read_bytes() for name in names(into))
     assert fetch_chain(place(bot), "latest", into) == made
+
+
+@pytest.fixture
+def approved(bot: Files, tmp_path: Path) -> Callable[[str], str]:
+    """Gives the bot a repository without a remote, and moves it: the commit by which what is approved says that."""
+    settle(bot, tmp_path / "elsewhere", history=True)
+    home = bot.state.parent
+    template = tmp_path / "template"
+    (template / "workspace").mkdir(parents=True)
+    (template / "workspace" / "AGENTS.md").write_text("of the template")
+    request = RepositoryRequest(BOT, home / "origin.git", home / "approved", template, "", os.geteuid())
+    apply_repository(plan_repository(request))
+
+    def move(text: str) -> str:
+        clone = tmp_path / "clone"
+        if not clone.exists():
+            git(tmp_path, "clone", "--quiet", str(home / "origin.git"), str(clone))
+        (clone / "workspace" / "AGENTS.md").write_text(text)
+        git(clone, "-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "--quiet", "--all", "--message", text)
+        git(clone, "push", "--quiet", "origin", "HEAD:main")
+        return git(clone, "rev-parse", "HEAD")
+
+    return move
+
+
+def git(directory: Path, *arguments: str) -> str:
+    run = ["git", "-C", str(directory), *arguments]
+    return subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def histories(directory: Path) -> list[str]:
+    return [name for name in names(directory) if name.endswith(".bundle.age")]
+
+
+def test_what_was_approved_is_copied_once_and_anew_when_it_moved(
+    bot: Files, approved: Callable[[str], str], tmp_path: Path
+) -> None:
+    bot.snapshot()
+    copy_noted(bot.root, BOT)
+    (first,) = histories(tmp_path / "elsewhere" / BOT)
+    copy_noted(bot.root, BOT)
+    assert histories(tmp_path / "elsewhere" / BOT) == [first]
+    commit = approved("first")
+    copy_noted(bot.root, BOT)
+    both = histories(tmp_path / "elsewhere" / BOT)
+    assert [name for name in both if commit[:12] in name] == histories(bot.directory)
+    assert len(both) == 2
+    assert [path.stat().st_mode & 0o777 for path in bot.directory.glob("*.bundle.age")] == [0o600]
+    assert b"of the template" not in (bot.directory / histories(bot.directory)[0]).read_bytes()
+
+
+def test_what_was_approved_opens_with_age_and_git_alone(
+    bot: Files, approved: Callable[[str], str], tmp_path: Path
+) -> None:
+    commit = approved("first")
+    copy_noted(bot.root, BOT)
+    (name,) = histories(tmp_path / "elsewhere" / BOT)
+    opened = ["age", "-d", "-i", str(bot.secrets / "snapshot.key"), "-o", str(tmp_path / "bundle")]
+    subprocess.run([*opened, str(tmp_path / "elsewhere" / BOT / name)], check=True, timeout=60)
+    git(tmp_path, "clone", "--quiet", "--branch", "main", str(tmp_path / "bundle"), str(tmp_path / "opened"))
+    assert git(tmp_path / "opened", "rev-parse", "HEAD") == commit
+    assert (tmp_path / "opened" / "workspace" / "AGENTS.md").read_text() == "first"
+
+
+def test_old_copies_of_what_was_approved_go_by_their_number(
+    bot: Files, approved: Callable[[str], str], tmp_path: Path
+) -> None:
+    settle(bot, tmp_path / "elsewhere", history=True, keep={**ALL, "last": 2})
+    bot.snapshot()
+    moment = NOW
+    for text in ("one", "two", "three"):
+        commit = approved(text)
+        moment += timedelta(minutes=1)
+        pack_history(bot.state.parent / "origin.git", bot.directory, read_recipients(bot.root, BOT), moment)
+        place(bot).upload(bot.directory, ["*.age"])
+    gone = prune_copies(place(bot), Retention(last=2, daily=0, weekly=0, monthly=0), moment)
+    left = histories(tmp_path / "elsewhere" / BOT)
+    assert (len(gone), len(left), commit[:12] in left[1]) == (1, 2, True)
+
+
+def test_a_repository_with_a_remote_is_not_copied(bot: Files, approved: Callable[[str], str], tmp_path: Path) -> None:
+    settle(bot, tmp_path / "elsewhere", history=False)
+    bot.snapshot()
+    copy_noted(bot.root, BOT)
+    assert histories(tmp_path / "elsewhere" / BOT) == []
+
+
+def test_what_was_approved_comes_back_to_a_bot_that_has_nothing(
+    bot: Files, approved: Callable[[str], str], tmp_path: Path
+) -> None:
+    approved("first")
+    commit = approved("second")
+    copy_noted(bot.root, BOT)
+    home = bot.state.parent
+    key = read_identities(bot.root, BOT)
+    with pytest.raises(Conflict, match="has a repository here, which stays"):
+        fetch_history(bot.root, BOT, place(bot), key, os.geteuid())
+    for name in ("origin.git", "proposals.git", "approved"):
+        (home / name).rename(tmp_path / name)
+    with pytest.raises(WrongKey):
+        fetch_history(bot.root, BOT, place(bot), (make_key_pair()[0],), os.geteuid())
+    assert not (home / "origin.git").exists()
+    assert fetch_history(bot.root, BOT, place(bot), key, os.geteuid()) == commit
+    assert git(home / "origin.git", "rev-list", "main") == git(tmp_path / "origin.git", "rev-list", "main")
+    assert (home / "proposals.git" / "HEAD").exists()
+    assert not list(tmp_path.rglob("bundle"))
+
+
+def test_a_copy_that_may_not_be_approved_makes_nothing(
+    bot: Files, approved: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Whoever can write to the remote can encrypt for the bot too."""
+    approved("first")
+    clone, home = tmp_path / "clone", bot.state.parent
+    (clone / "workspace" / "out").symlink_to("/etc/passwd")
+    git(clone, "add", "--all")
+    git(clone, "-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "--quiet", "--message", "a link out")
+    git(clone, "push", "--quiet", "origin", "HEAD:main")
+    copy_noted(bot.root, BOT)
+    for name in ("origin.git", "proposals.git", "approved"):
+        (home / name).rename(tmp_path / name)
+    with pytest.raises(InvalidInput, match="may not be approved"):
+        fetch_history(bot.root, BOT, place(bot), (), os.geteuid())
+    assert not (home / "origin.git").exists()
+
+
+def test_a_pack_that_is_cut_off_leaves_the_one_before(
+    bot: Files, approved: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approved("first")
+    copy_noted(bot.root, BOT)
+    before = names(bot.directory)
+    approved("second")
+
+    def fail(*_arguments: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("clawfactory_core.snapshots.history.os.fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        pack_history(bot.state.parent / "origin.git", bot.directory, read_recipients(bot.root, BOT), NOW)
+    assert names(bot.directory) == before
 
 
 def test_a_missing_link_is_named_before_anything_is_fetched(bot: Files, tmp_path: Path) -> None:
