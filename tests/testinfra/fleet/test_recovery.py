@@ -26,6 +26,7 @@ echo '#!/bin/sh' > deep/program && chmod 0755 deep/program && ln -s ../empty dee
 touch -d 2024-02-29T12:00:00Z deep/program
 chown -R --reference=../.. ..
 """
+SKILL = "---\nname: planted\ndescription: Was approved.\n---\n"
 IDENTITIES = """
 import sqlite3, sys
 with sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, timeout=30) as database:
