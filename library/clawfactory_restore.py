@@ -200,10 +200,13 @@ def swap(module: AnsibleModule) -> dict[str, object]:
 def put_back(module: AnsibleModule) -> dict[str, object]:
     root, bot = Path(module.params["root"]), module.params["bot"]
     state = bot_directories(root, bot)[0]
-    # What was not swapped can stay where the bot runs.
-    if restore.is_swapped(state):
-        refuse_running(bot)
-    return {"changed": module.check_mode or restore.put_back(state)}
+    if module.check_mode:
+        return {"changed": True}
+    # What was not swapped can go while the bot runs.
+    if not restore.is_swapped(state):
+        return {"changed": restore.discard_staged(state)}
+    refuse_running(bot)
+    return {"changed": restore.put_back(state)}
 
 
 def keep(module: AnsibleModule) -> dict[str, object]:
@@ -261,7 +264,7 @@ def _request(module: AnsibleModule) -> restore.RestoreRequest:
         gid=settings.gateway_uid,
         destination=Path(options["destination"]) if options["destination"] else None,
         paths=tuple(options["paths"]),
-        limits=settings.limits,
+        limits=settings.read_limits,
     )
 
 

@@ -124,7 +124,7 @@ def run(module: AnsibleModule) -> dict[str, object]:
                 content=content,
                 staging=state.parent,
                 owner=None if module.check_mode else owner,
-                limits=settings.limits,
+                limits=settings.read_limits,
                 progress=progress,
             )
         verification = {"checks": report.checks, "verified": report.ok, "broken": report.problem}

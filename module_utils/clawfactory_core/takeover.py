@@ -309,8 +309,8 @@ def _take_repository(plan: TakeoverPlan, clone: Path) -> None:
 
 def _archives(request: TakeoverRequest) -> list[Path]:
     directory = request.source / "snapshots" / request.bot
-    names = [path for path in sorted(directory.glob("snapshot-*.tar.age")) if _is_file(path)]
-    return [path for path in names if parse_file_name(path.name) is not None]
+    names = [path for path in sorted(directory.glob("*.tar.age")) if _is_file(path)]
+    return [path for path in names if (file := parse_file_name(path.name)) is not None and file.kind == "legacy"]
 
 
 def _tokens(request: TakeoverRequest) -> dict[str, str]:

@@ -11,6 +11,7 @@ GATEWAY_TOKEN = "5f2d8c91b7e04a63d18f9c25a07be346"
 CONTROLLER_TOKEN = "c7a91e5d3b0f48266e1d84b9f2a05c73"
 ENV = {"DISCORD_BOT_TOKEN": "discord-of-the-original", "ANTHROPIC_API_KEY": "sk-ant-of-the-original"}
 ARCHIVE = "snapshot-2026-02-03T12-00-00Z.tar.age"
+LABELLED = "nightly--2026-02-04T12-00-00Z.tar.age"
 MEMORIES = 100
 # As OpenClaw kept it then; OpenClaw 2026.9.6 looks for just these columns (dist/doctor-memory-sidecar-import-*.mjs).
 _MEMORY_INDEX = """
@@ -96,4 +97,5 @@ def _archive(root: Path, bot: str) -> None:
         ["tar", "-C", str(state), "--exclude=installed", "-cf", "-", "."], stdout=subprocess.PIPE
     ) as tar:
         subprocess.run(["age", "-r", recipient, "-o", str(snapshots / ARCHIVE)], stdin=tar.stdout, check=True)
+    (snapshots / LABELLED).write_bytes((snapshots / ARCHIVE).read_bytes())
     os.symlink(ARCHIVE, snapshots / "latest.tar.age")

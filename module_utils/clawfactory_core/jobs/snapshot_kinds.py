@@ -52,7 +52,7 @@ def _verify(work: Work, report: Report) -> dict[str, Any]:
         content=how == "content",
         staging=state.parent,
         owner=settings.controller_uid,
-        limits=settings.limits,
+        limits=settings.read_limits,
         progress=report,
     )
     if not found.ok:
@@ -72,7 +72,7 @@ def _contents(work: Work, report: Report) -> dict[str, Any]:
     state, directory = bot_directories(work.root, work.bot)
     records = list_snapshots(directory)
     chain = chain_of(records, find(records, name))
-    limits = read_settings(work.root, work.bot).limits
+    limits = read_settings(work.root, work.bot).read_limits
     identities, wanted = read_identities(work.root, work.bot), unescape_path(path) if path else b""
     try:
         with unpacked_aside(directory, chain, identities, state.parent, limits, report, wanted) as aside:

@@ -18,6 +18,8 @@ from .records import LATEST, SCHEMA, SnapshotRecord, read_record
 
 # A clock may be a little ahead; a snapshot from further ahead was made while it was wrong.
 _AHEAD = timedelta(days=1)
+#: Label of the snapshot of what a restore replaces.
+BEFORE_RESTORE = "before-restore"
 
 
 class BrokenChain(CoreError):
@@ -92,6 +94,20 @@ def find(records: Sequence[SnapshotRecord], name: str) -> SnapshotRecord:
         raise InvalidInput(f"snapshot {name!r} could be any of {_some([one.id for one in started])}; give the whole id")
     near = difflib.get_close_matches(name, ids, 3, 0.5) or ids[:3]
     raise InvalidInput(f"there is no snapshot {name!r}; near it are {_some(near)}, or 'latest'")
+
+
+def find_to_restore(records: Sequence[SnapshotRecord], name: str) -> SnapshotRecord:
+    """As :func:`find`, but ``latest`` is none of a state that a restore replaced: a second try would bring that back.
+
+    :raises InvalidInput: as :func:`find`, or there are no others.
+    """
+    if name != LATEST or not records:
+        return find(records, name)
+    found = next((record for record in records if record.label != BEFORE_RESTORE), None)
+    if found is None:
+        some = _some([record.id for record in records])
+        raise InvalidInput(f"every snapshot is one of what a restore replaced; name one: {some}")
+    return found
 
 
 def _some(ids: Sequence[str]) -> str:

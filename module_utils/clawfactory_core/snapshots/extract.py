@@ -31,7 +31,7 @@ class Selection:
             while path.startswith(b"./"):
                 path = path[2:]
             try:
-                check_path(path, request.read_limits)
+                check_path(path, request.limits)
             except BadArchive as error:
                 raise InvalidInput(f"{error}; give paths relative to the bot's state directory") from None
             self.paths.append(path)
@@ -63,7 +63,7 @@ def extract_paths(request: RestoreRequest, progress: Callable[[Progress], None] 
     plan = plan_restore(request)
     _check_destination(destination)
     _sweep(destination.parent)
-    check_room(destination.parent, plan.record, request.read_limits)
+    check_room(destination.parent, plan.record, request.limits)
     staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=destination.parent))
     lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -100,7 +100,7 @@ def _unpack(
     try:
         with tempfile.TemporaryFile(dir=staging) as spool:
             target = Target(root, spool, uid, gid, selection if selection.paths else None, private=True)
-            limits, bot = request.read_limits, request.source_bot
+            limits, bot = request.limits, request.source_bot
             unpack_chain(request.directory, plan.chain, request.identities, target, limits, bot=bot, progress=progress)
     finally:
         os.close(root)

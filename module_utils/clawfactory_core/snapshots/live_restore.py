@@ -6,7 +6,8 @@ What ``playbooks/restore.yml`` does by Ansible; here the machine does it alone, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from .. import quota
 from ..errors import Conflict, CoreError, InvalidInput
 from ..promotion.state import BotPromotion, load, promotion_lock
 from . import restore
+from .chains import BEFORE_RESTORE
 from .create import apply_snapshot
 from .maintain import note
 from .progress import Meter, Progress
@@ -57,8 +59,8 @@ def restore_live(
     control = gateway or _gateway(found)
     request = _request(root, bot, name)
     staged = restore.stage_restore(request, report)
-    with promotion_lock(found, f"a restore by {actor}"):
-        before = apply_snapshot(snapshot_request(root, bot, label="before-restore"), report).record.id
+    with _unstaged_after_failure(request.state), promotion_lock(found, f"a restore by {actor}"):
+        before = apply_snapshot(snapshot_request(root, bot, label=BEFORE_RESTORE), report).record.id
         was_running = control.running()
         Meter(report, "stopping the bot").count(0)
         control.stop()
@@ -80,6 +82,16 @@ def restore_live(
     return before
 
 
+@contextmanager
+def _unstaged_after_failure(state: Path) -> Iterator[None]:
+    """A copy of the state that nobody will swap in would fill the disk until the next restore."""
+    try:
+        yield
+    except BaseException:
+        restore.discard_staged(state)
+        raise
+
+
 def _gateway(found: BotPromotion) -> Gateway:
     from ..promotion.recovery import gateway_of
 
@@ -93,7 +105,7 @@ def _request(root: Path, bot: str, name: str) -> restore.RestoreRequest:
     if not identities:
         raise Conflict(f"the private age key of {bot} is not on this machine; run playbooks/restore.yml where it is")
     uid = settings.gateway_uid
-    return restore.RestoreRequest(root, bot, state, directory, name, identities, uid, uid, limits=settings.limits)
+    return restore.RestoreRequest(root, bot, state, directory, name, identities, uid, uid, limits=settings.read_limits)
 
 
 def _exchange(request: restore.RestoreRequest, staged: Path) -> None:

@@ -20,7 +20,7 @@ from ..errors import CoreError, InvalidInput
 from ..locks import check_unlocked
 from ..names import check_bot_name
 from ..repository import RepositoryRequest
-from .chains import Retention, chain_of, find, list_snapshots, plan_prune
+from .chains import Retention, chain_of, find_to_restore, list_snapshots, plan_prune
 from .history import HISTORIES, adopt_history, pack_history, packed_histories
 from .names import parse_file_name, record_name
 from .records import SnapshotRecord, timestamp
@@ -168,7 +168,7 @@ def _origin(root: Path, bot: str) -> Path:
 def fetch_chain(place: Rclone, name: str, into: Path) -> list[str]:
     """Fetch a snapshot with all that it builds upon.
 
-    :param name: as for :func:`.chains.find`.
+    :param name: as for :func:`.chains.find_to_restore`.
     :param into: directory to make, of root alone; what was there is gone.
     :returns: names of its archives, the full one first.
     :raises InvalidInput: there is no such copy.
@@ -177,7 +177,7 @@ def fetch_chain(place: Rclone, name: str, into: Path) -> list[str]:
     with _listed(place) as records:
         if not records:
             raise InvalidInput(f"{place.place} (snapshots_offsite_remote) has no copy of a snapshot")
-        chain = chain_of(records, find(records, name))
+        chain = chain_of(records, find_to_restore(records, name))
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(mode=0o700, parents=True)
     wanted = [record.file_name for record in chain]

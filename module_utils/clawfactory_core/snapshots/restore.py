@@ -15,12 +15,11 @@ from pathlib import Path
 from ..errors import Conflict
 from ..locks import check_unlocked
 from . import swap as swap_steps
-from .capture import Limits
-from .chains import chain_of, find, list_snapshots
+from .chains import chain_of, find_to_restore, list_snapshots
 from .journal import Journal, write_journal
 from .progress import Meter, Progress
 from .records import SnapshotRecord
-from .swap import is_swapped, keep, put_back, recover, swap
+from .swap import discard_staged, is_swapped, keep, put_back, recover, swap
 from .tar_reader import ReadLimits
 from .tree_writer import remove_tree
 from .unpack import Target, Unpacked, unpack_chain
@@ -29,6 +28,7 @@ __all__ = [
     "RestorePlan",
     "RestoreRequest",
     "Staged",
+    "discard_staged",
     "is_swapped",
     "keep",
     "plan_restore",
@@ -69,14 +69,7 @@ class RestoreRequest:
     gid: int
     destination: Path | None = None
     paths: tuple[str, ...] = ()
-    limits: ReadLimits | Limits = field(default_factory=ReadLimits)
-
-    @property
-    def read_limits(self) -> ReadLimits:
-        """Limits of reading: never below what is allowed where snapshots are made."""
-        if isinstance(self.limits, ReadLimits):
-            return self.limits
-        return ReadLimits(self.limits.max_entries, self.limits.max_bytes, max(self.limits.max_depth, 128))
+    limits: ReadLimits = field(default_factory=ReadLimits)
 
     @property
     def source_bot(self) -> str:
@@ -127,7 +120,7 @@ def plan_restore(request: RestoreRequest) -> RestorePlan:
     """
     check_unlocked(request.root, request.bot)
     records = list_snapshots(request.directory)
-    chain = chain_of(records, find(records, request.name))
+    chain = chain_of(records, find_to_restore(records, request.name))
     return RestorePlan(tuple(chain), chain[-1].count, chain[-1].bytes, sum(link.size for link in chain))
 
 
@@ -171,7 +164,7 @@ def unpack_beside(
     :raises Conflict, BrokenChain, BadArchive, WrongKey, Damaged, InvalidInput: as :func:`stage_restore`.
     """
     if listed is None:
-        check_room(staging.parent, chain[-1], request.read_limits)
+        check_room(staging.parent, chain[-1], request.limits)
     os.mkdir(staging, 0o700)
     try:
         path = staging / "state"
@@ -191,7 +184,7 @@ def unpack_beside(
                     chain,
                     request.identities,
                     target,
-                    request.read_limits,
+                    request.limits,
                     bot=request.source_bot,
                     progress=progress,
                 )

@@ -12,6 +12,7 @@ from ..errors import InvalidInput
 from ..names import check_bot_name
 from .chains import Retention
 from .create import Limits, SnapshotRequest
+from .tar_reader import ReadLimits
 
 _RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 _IDENTITY = re.compile(r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}")
@@ -62,6 +63,12 @@ class SnapshotSettings:
             max_file_bytes=self.max_file_mb * _MIB,
             max_seconds=self.max_minutes * 60,
         )
+
+    @property
+    def read_limits(self) -> ReadLimits:
+        """Limits of reading, beside the state, what was made with :attr:`limits`; as much of the disk stays free."""
+        free = max(ReadLimits.min_free_bytes, self.min_free_mb * _MIB)
+        return ReadLimits(max_entries=self.max_entries, max_bytes=self.max_mb * _MIB, min_free_bytes=free)
 
 
 def settings_path(root: Path, bot: str) -> Path:

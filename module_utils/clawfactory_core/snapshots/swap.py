@@ -166,6 +166,19 @@ def put_back(state: Path) -> bool:
         return True
 
 
+def discard_staged(state: Path) -> bool:
+    """Delete a state that was staged and is not wanted after all.
+
+    :returns: whether there was one.
+    :raises Conflict: something else goes on beside the state.
+    """
+    journal = read_journal(state)
+    if journal is None or journal.phase != "staged":
+        return False
+    with locked(state, patience=PATIENCE):
+        return recover_locked(state) == "undone"
+
+
 def is_swapped(state: Path) -> bool:
     """Whether there is anything for :func:`put_back` to do."""
     journal = read_journal(state)

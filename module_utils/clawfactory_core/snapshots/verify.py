@@ -18,7 +18,6 @@ from urllib.parse import quote_from_bytes
 from ..errors import Conflict, CoreError, InvalidInput
 from ..locks import check_unlocked
 from . import swap as swap_steps
-from .capture import Limits
 from .chains import BrokenChain, chain_of, list_snapshots
 from .digests import escape_path
 from .progress import Meter, Progress
@@ -73,7 +72,7 @@ def verify_snapshot(
     content: bool,
     staging: Path | None = None,
     owner: int | None = None,
-    limits: ReadLimits | Limits | None = None,
+    limits: ReadLimits | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> VerifyReport:
     """Verify a snapshot and all that it builds upon.
@@ -148,7 +147,7 @@ def _verify_content(
     chain: Sequence[SnapshotRecord],
     identities: Sequence[str] | None,
     staging: Path | None,
-    limits: ReadLimits | Limits,
+    limits: ReadLimits,
     report: VerifyReport,
     progress: Callable[[Progress], None] | None,
 ) -> None:
@@ -191,7 +190,7 @@ def unpacked_aside(
     chain: Sequence[SnapshotRecord],
     identities: Sequence[str],
     staging: Path,
-    limits: ReadLimits | Limits,
+    limits: ReadLimits,
     progress: Callable[[Progress], None] | None = None,
     listed: bytes | None = None,
 ) -> Iterator[Aside]:

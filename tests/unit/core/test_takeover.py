@@ -74,8 +74,9 @@ def assert_whole(request: TakeoverRequest) -> None:
     assert (secrets / "snapshot.key").read_text().splitlines()[-1] == key
     assert (secrets / "snapshot.pub").read_text() == recipient_of(key) + "\n"
     assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
-    archive = Path(request.paths["snapshots"]) / original.ARCHIVE
-    assert archive.read_bytes() == (request.source / "snapshots" / "bot1" / original.ARCHIVE).read_bytes()
+    for name in (original.ARCHIVE, original.LABELLED):
+        archive = Path(request.paths["snapshots"]) / name
+        assert archive.read_bytes() == (request.source / "snapshots" / "bot1" / name).read_bytes()
     clone = request.source / "bot_repos" / "bot1" / "approved"
     origin, proposals = Path(request.paths["origin"]), Path(request.paths["bot"]) / "proposals.git"
     assert run_git(origin, "rev-parse", "main", uid=UID) == original.git(clone, "rev-parse", "main")

@@ -124,3 +124,30 @@ class TestKeyOfTheControlNode:
         run = files.play("restore", restore_key_file=str(tmp_path / "other.key"))
         assert "no private key given opens this archive" in run.failures[BOT]
         assert files.everything() == before
+
+
+def test_a_restore_that_cannot_keep_what_it_replaces_leaves_nothing_lying_about(files: Files) -> None:
+    files.snapshot()
+    (files.state / "workspace" / "note.md").write_text("newer")
+    (files.secrets / "snapshot.pub").unlink()
+    run = files.play("restore")
+    assert "the state is as it was: " in run.failures[BOT]
+    assert "has no recipient" in run.failures[BOT]
+    assert (files.state / "workspace" / "note.md").read_text() == "newer"
+    assert not list(files.state.parent.glob(".restore*"))
+
+
+def test_a_second_restore_of_the_newest_does_not_bring_back_what_the_first_replaced(files: Files) -> None:
+    files.snapshot()
+    (files.state / "workspace" / "note.md").write_text("damaged")
+    for _ in range(2):
+        files.play("restore").succeeded()
+        assert (files.state / "workspace" / "note.md").read_text() == "before"
+
+
+def test_a_restore_keeps_free_what_snapshots_keep_free(files: Files) -> None:
+    files.snapshot()
+    path = files.root / "snapshots" / f"{BOT}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "min_free_mb": 1 << 40}))
+    assert "are to stay free" in files.play("restore").failures[BOT]
+    assert not list(files.state.parent.glob(".restore*"))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from clawfactory_core.errors import Conflict
+from clawfactory_core.errors import Conflict, InvalidInput
 from clawfactory_core.snapshots import live_restore
 from clawfactory_core.snapshots.journal import read_journal
 from clawfactory_core.snapshots.live_restore import NotReady, restore_live
@@ -53,6 +53,15 @@ def test_a_stopped_bot_stays_stopped(machine):
     machine.live.runs = False
     restore(machine, old)
     assert not machine.live.runs
+
+
+def test_if_what_is_replaced_cannot_be_kept_nothing_is_stopped_and_nothing_lies_about(machine):
+    old = machine.snapshot("old")
+    (machine.root / "secrets" / BOT / "snapshot.pub").unlink()
+    with pytest.raises(InvalidInput, match="has no recipient"):
+        restore(machine, old)
+    assert machine.live.did == []
+    assert not list(machine.state.parent.glob(".restore*"))
 
 
 def test_without_the_key_nothing_is_stopped(machine):
