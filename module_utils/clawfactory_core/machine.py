@@ -23,7 +23,7 @@ from .files import FileSpec, digest, plan_files
 from .layout import bot_specs, machine_specs
 from .listening import listening_ports
 from .locks import locked_bots, read_lock
-from .remote_access import read_published
+from .remote_access import read_standing
 from .secrets import generations, read_env
 from .snapshots.journal import JOURNAL, is_unsettled
 from .snapshots.schedule import describe_schedule
@@ -74,7 +74,7 @@ def describe_machine(
         "secrets": {path.name: describe_secrets(root, path.name) for path in root.glob("secrets/*") if path.is_dir()},
         "units": enabled_units(),
         "rendered": rendered_files(root),
-        "remote_access": read_published(root),
+        "remote_access": read_standing(root),
         "disk": describe_disk(root),
         "snapshots": {bot: run for bot in allocations if (run := describe_schedule(root, bot))},
         "services": {"digest": small_text(root / "lib" / ".digest"), "running": running_services(Path("/run"))},

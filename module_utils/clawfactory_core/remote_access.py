@@ -15,6 +15,7 @@ from typing import Any
 
 from .bot_plan import Reader
 from .errors import CoreError, InvalidInput
+from .tailscale import Route, Run, plan_serve, read_status, run_tailscale
 
 KINDS = ("none", "tailscale", "cloudflare")
 _HTTPS = 443
@@ -157,6 +158,23 @@ def read_published(root: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CoreError(f"{path} cannot be read: {error}; restore it, or remove it and what it published") from error
     return dict(found)
+
+
+def read_standing(root: Path, run: Run = run_tailscale) -> dict[str, Any]:
+    """:func:`read_published`, with ``changed`` in it if Tailscale Serve has other routes than it was given, or Funnel.
+
+    Then it equals nothing that is wanted, and the role sets the routes again or refuses the port.
+    """
+    record = read_published(root)
+    if record["kind"] != "tailscale":
+        return record
+    routes = [Route(one["port"], one["path"], one["target"]) for one in serve_routes(record)]
+    try:
+        changed = plan_serve(read_status(run), record["hostname"], routes, routes).changed
+    except CoreError:
+        # The role asks again, and says what is wrong.
+        changed = True
+    return {**record, "changed": True} if changed else record
 
 
 def published(

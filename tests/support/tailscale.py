@@ -93,6 +93,10 @@ class FakeTailscale:
             for path, handler in server["Handlers"].items()
         }
 
+    def serve(self, told: dict[str, Any]) -> None:
+        """Have 'serve status --json' tell this."""
+        self._save({**self.state, "serve": told})
+
     def have(self, port: int, path: str, target: str) -> None:
         """A route of somebody else."""
         state = self.state

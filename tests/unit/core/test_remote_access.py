@@ -13,8 +13,10 @@ from clawfactory_core.remote_access import (
     published,
     published_file,
     read_published,
+    read_standing,
     serve_routes,
 )
+from tests.support.tailscale import FakeTailscale
 
 TUNNEL = "6ff42ae2-765d-4adf-8112-31c55c1551ef"
 SECRET = "aHVzaC1odXNoLWh1c2g="
@@ -117,3 +119,34 @@ def test_record_that_cannot_be_read_is_not_taken_for_nothing(tmp_path: Path):
     published_file(tmp_path).write_text("{")
     with pytest.raises(CoreError, match=r"published\.json cannot be read"):
         read_published(tmp_path)
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTailscale:
+    """A machine that publishes bot1 by Tailscale, as it was left."""
+    record = {"kind": "tailscale", "hostname": "m.tail1234.ts.net", "version": "1", "bots": {"bot1": BOT}}
+    published_file(tmp_path).parent.mkdir()
+    published_file(tmp_path).write_text(json.dumps(record))
+    (tmp_path / "tailscale").mkdir()
+    tailscale = FakeTailscale(tmp_path / "tailscale", monkeypatch, "m.tail1234.ts.net")
+    for route in serve_routes(record):
+        tailscale.have(route["port"], route["path"], route["target"])
+    return tailscale
+
+
+def test_routes_that_stand_as_they_were_given_are_as_recorded(served: FakeTailscale, tmp_path: Path):
+    assert read_standing(tmp_path) == read_published(tmp_path)
+
+
+def test_funnel_and_routes_that_were_taken_away_are_seen(served: FakeTailscale, tmp_path: Path):
+    funnel = {**served.state["serve"], "AllowFunnel": {"m.tail1234.ts.net:18789": True}}
+    for other in (funnel, {}):
+        served.serve(other)
+        assert read_standing(tmp_path) == {**read_published(tmp_path), "changed": True}
+
+
+def test_a_machine_that_does_not_tell_is_looked_at_again(served: FakeTailscale, tmp_path: Path):
+    def fail(_arguments: list[str]) -> str:
+        raise CoreError("tailscaled does not run")
+
+    assert read_standing(tmp_path, fail)["changed"]
