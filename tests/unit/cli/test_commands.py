@@ -136,6 +136,18 @@ def test_password_file_that_init_made_is_used_unless_told_otherwise(call, tmp_pa
     assert str(made_file) not in call("stop", "bot1", *flags)[1]["arguments"]
 
 
+def test_playbook_finds_the_password_file_that_init_made(call, tmp_path, monkeypatch):
+    assert call("playbook", "verify")[1]["password_file"] is None
+    made_file = tmp_path / "settings/vault-password"
+    made_file.parent.mkdir()
+    made_file.touch()
+    made = call("playbook", "verify", "-l", "bot1")[1]
+    assert made["password_file"] == str(made_file)
+    assert made["arguments"] == ["playbooks/verify.yml", "-l", "bot1"]
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", "mine")
+    assert call("playbook", "verify")[1]["password_file"] == "mine"
+
+
 REPORT = {
     "stats": {
         "bot1": {"unreachable": 0, "failures": 0, "changed": 1},
