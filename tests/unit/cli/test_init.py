@@ -334,6 +334,78 @@ def test_second_run_makes_nothing_twice(answer, written):
         assert written() == before and before[0]["controller_poll_seconds"] == 60
 
 
+@pytest.fixture
+def at_github(answer, terminal):
+    """Runs init at a stand-in for GitHub on a bot that is there already; what is not answered is kept."""
+
+    def run(github, plain_variables, fork="", webhook=""):
+        directory = terminal.directory / "inventory/host_vars/bot1"
+        directory.mkdir(parents=True, exist_ok=True)
+        if plain_variables:
+            github.repositories["octocat/bot1"] = {"settings": {}, "rulesets": [], "hooks": []}
+            known = {"controller_github_repository": "octocat/bot1", "controller_github_actors": [LOGIN]}
+            (directory / "main.yml").write_text(yaml.safe_dump(known | plain_variables))
+        questions = [
+            *AT_GITHUB[:2], ("bot's repository.*Number", ""), ("Token that may make", SETUP_TOKEN), ("Repository", ""),
+            ("Logins", ""), ("CONTROLLER_REMOTE_TOKEN", ""), ("Public https address", webhook),
+            ("OpenClaw:.*Number", fork),
+        ]  # fmt: skip
+        return answer(questions, "bot1", "--github-api", github.api)
+
+    return run
+
+
+def test_fork_that_is_no_longer_wanted_is_forgotten(at_github, written):
+    forked = {"gateway_image_source": "fork", "gateway_fork_repository": "x", "gateway_fork_commit": SHA}
+    with account(SETUP_TOKEN) as github:
+        code, screen = at_github(github, forked, fork="1")
+        assert code == 0, screen
+        assert not set(forked) & set(written()[0])
+        assert at_github(github, {"gateway_image_source": "build"})[0] == 0
+        assert written()[0]["gateway_image_source"] == "build", "that is no fork"
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_fork_of_ones_own_stays_at_its_address(at_github, written, is_here):
+    with account(SETUP_TOKEN) as github:
+        server = f"http://{github.address}" if is_here else "https://git.example.org"
+        forked = {"gateway_image_source": "fork", "gateway_fork_repository": f"{server}/team/claw.git"}
+        github.repositories["team/claw"] = {"settings": {}, "rulesets": [], "hooks": []}
+        code, screen = at_github(github, forked)
+        assert code == 0, screen
+        assert not github.sent("POST", "/repos/openclaw/openclaw/forks")
+        assert written()[0]["gateway_fork_repository"] == f"{server}/team/claw.git"
+        assert written()[0].get("gateway_fork_commit") == (SHA if is_here else None)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_kept"),
+    [
+        ("git@127.0.0.1:octocat/bot1.git", True),
+        ("ssh://git@127.0.0.1:2222/octocat/bot1.git", True),
+        ("ssh://git@ssh.127.0.0.1:443/Octocat/bot1", True),
+        ("git@127.0.0.1:octocat/other.git", False),
+        ("git@git.example.org:octocat/bot1.git", False),
+    ],
+)
+def test_repository_that_is_reached_by_ssh_stays_so(at_github, written, address, is_kept):
+    with account(SETUP_TOKEN) as github:
+        code, screen = at_github(github, {"bot_repository": address})
+        assert code == 0, screen
+        assert written()[0]["bot_repository"] == (address if is_kept else f"http://{github.address}/octocat/bot1.git")
+
+
+def test_webhook_stays_below_its_path(at_github, written):
+    with account(SETUP_TOKEN) as github:
+        known = {"proxy_extra_hosts": ["bot1.example.org"]}
+        assert at_github(github, known, webhook="https://bots.example.org/bot1/controller")[0] == 0
+        code, screen = at_github(github, {})
+        assert code == 0 and "[https://bots.example.org/bot1/controller]" in " ".join(screen.split())
+        (hook,) = github.repositories["octocat/bot1"]["hooks"]
+        assert hook["config"]["url"] == "https://bots.example.org/bot1/controller/webhook/github"
+        assert written()[0]["proxy_extra_hosts"] == ["bot1.example.org", "bots.example.org"]
+
+
 def test_rules_that_github_refuses_are_a_loud_failure(answer, written):
     with account(SETUP_TOKEN) as github:
         refusal = {"message": "Upgrade to GitHub Team to enable this feature."}
