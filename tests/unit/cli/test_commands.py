@@ -212,6 +212,16 @@ def test_status_is_a_plain_table_where_there_is_no_terminal(call, monkeypatch):
     assert "the last scheduled snapshot failed" in problem and "\x1b" not in result.output
 
 
+def test_status_as_a_page_is_written_where_the_operator_is(call, monkeypatch, tmp_path):
+    monkeypatch.setenv("STATUS", json.dumps([FACTS]))
+    monkeypatch.chdir(tmp_path)
+    result, made = call("status", "--html", "fleet.html", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout) == [FACTS]
+    assert variables(made) == {"status_html_file": str(tmp_path / "fleet.html")}
+    assert variables(call("status", "-v", "--html", "fleet.html")[1]) == {"status_html_file": f"{tmp_path}/fleet.html"}
+    assert call("status", "--html", str(tmp_path))[0].exit_code == 2
+
+
 @pytest.mark.parametrize("command", ["info", "controller"])
 def test_addresses_come_without_a_token(call, monkeypatch, command):
     monkeypatch.setenv("STATUS", json.dumps([FACTS]))
