@@ -25,7 +25,10 @@ def playbook(
     if not (ansible.REPOSITORY / path).is_file():
         known = ", ".join(sorted(file.stem for file in (ansible.REPOSITORY / "playbooks").glob("*.yml")))
         raise typer.BadParameter(f"there is no {path}; known: {known}", param_hint="NAME")
-    code, _ = ansible.run([str(ansible.PROGRAMS / "ansible-playbook"), path, *context.args])
+    # In the environment, so that it stands beside whatever vault options are typed, and none has to be looked for.
+    password_file = ansible.AnsibleOptions().password_file()
+    variables = {} if password_file is None else {"ANSIBLE_VAULT_PASSWORD_FILE": password_file}
+    code, _ = ansible.run([str(ansible.PROGRAMS / "ansible-playbook"), path, *context.args], variables=variables)
     raise typer.Exit(code)
 
 

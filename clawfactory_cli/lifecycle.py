@@ -60,13 +60,26 @@ def unlock(
     ] = False,
     snapshot: Annotated[str | None, typer.Option("--snapshot", metavar="ID", help="Restore it first.")] = None,
     sha: Annotated[
-        str | None, typer.Option("--sha", metavar="COMMIT", help="Move what is approved to it first.")
+        str | None,
+        typer.Option(
+            "--sha", metavar="COMMIT", help="Move what is approved to it first; to one approved before with --back."
+        ),
     ] = None,
+    back: Annotated[
+        bool, typer.Option("--back", help="Let --sha go back to a commit that was approved before.")
+    ] = False,
     machine: Annotated[bool, typer.Option("--machine", help="Also end the cut of the whole machine.")] = False,
 ) -> None:
     """End a lock: show who, when and why, then bring the bots back."""
-    scope = "machine" if machine else "bot"
-    call = call.with_vars(unlock_rotate=rotate, unlock_scope=scope, unlock_snapshot=snapshot, unlock_sha=sha)
+    if back and sha is None:
+        raise typer.BadParameter("needs --sha, the commit to go back to", param_hint="--back")
+    call = call.with_vars(
+        unlock_rotate=rotate,
+        unlock_scope="machine" if machine else "bot",
+        unlock_snapshot=snapshot,
+        unlock_sha=sha,
+        unlock_back=back or None,
+    )
     play("playbooks/unlock.yml", limit_of(call), call, module="clawfactory_lock")
 
 

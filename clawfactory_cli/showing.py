@@ -15,7 +15,7 @@ from clawfactory_core.names import container, env_prefix
 from . import ansible
 from .machine import Machine
 from .output import is_rich, show_facts, show_json, show_table
-from .parameters import Call, complete_bot, fail, shared
+from .parameters import Call, absolute, complete_bot, fail, shared
 from .playing import one_bot, output_there, play
 from .settings import default_bot, remember_bot
 
@@ -30,9 +30,16 @@ _SHOWN = ("time", "bot", "event", "actor", "previous")
 
 @app.command()
 @shared()
-def status(call: Call) -> None:
+def status(
+    call: Call,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="PATH", dir_okay=False, help="Also write it as a page that needs nothing else."),
+    ] = None,
+) -> None:
     """Show how bots are; without a name, all of them."""
     limit = ",".join(call.named) or None
+    call = call.with_vars(status_html_file=absolute(html))
     if call.options.verbosity and not call.as_json:
         play("playbooks/status.yml", limit, call)
     code, facts = read_status(limit, call)

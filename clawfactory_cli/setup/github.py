@@ -136,6 +136,14 @@ class GitHub:
             else:
                 self._ask("POST", f"/repos/{name}/rulesets", rules)
 
+    def hooks(self, name: str) -> list[str]:
+        """Where events of a repository are reported to; empty too if it is not there, or its hooks cannot be read."""
+        try:
+            found = self._ask("GET", f"/repos/{name}/hooks", missing=True) or []
+        except GitHubFailed:
+            return []  # only a default is lost; call_back says what is wrong
+        return [str(each["config"].get("url", "")) for each in found]
+
     def call_back(self, name: str, url: str, secret: str) -> None:
         """Have pull requests reported to ``url``, signed with ``secret``."""
         config = {"url": url, "content_type": "json", "secret": secret, "insecure_ssl": "0"}

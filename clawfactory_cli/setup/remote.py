@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets as randomness
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,13 @@ from .secrets import SavedSecrets
 
 _UPSTREAM = "openclaw/openclaw"
 _POLL_SECONDS = 60
+_FORK = ("gateway_image_source", "gateway_fork_repository", "gateway_fork_commit")
+#: Addresses of a repository: with a scheme, or as ``git@host:owner/name.git``.
+_ADDRESS = re.compile(
+    r"(?:(?:https?|ssh)://(?:[^@/\s]+@)?(?P<host>[^/:\s]+)(?::\d+)?/|(?:[^@/\s]+@)(?P<server>[^/:\s]+):/?)"
+    r"(?P<name>[^/\s]+/[^/\s]+?)(?:\.git)?/?"
+)
+_HOOK_PATH = "/webhook/github"
 _REMOTE = ("bot_repository", "controller_github_repository", "controller_github_actors", "controller_poll_seconds")
 
 
@@ -53,7 +61,9 @@ def ask_remote(bot: str, variables: Any, saved: SavedSecrets, api: str) -> Wante
     login = github.login() if github else ""
     default = before or (f"{login}/{bot}" if login else "")
     repository = ask_text("Repository, as owner/name, of yours or of an organization", default, _check_repository)
-    _set(variables, "bot_repository", f"{_web(api)}/{repository}.git")
+    # Who goes by SSH has the same repository under another address, and a key for that.
+    if _name_at(api, variables.get("bot_repository")).lower() != repository.lower():
+        variables["bot_repository"] = f"{_web(api)}/{repository}.git"
     _set(variables, "controller_github_repository", repository)
     if api != GITHUB_API:
         _set(variables, "controller_github_api_url", api)
@@ -61,7 +71,7 @@ def ask_remote(bot: str, variables: Any, saved: SavedSecrets, api: str) -> Wante
     typed = ask_text("Logins whose merges are promoted, with commas", actors)
     _set(variables, "controller_github_actors", [name.strip() for name in typed.split(",") if name.strip()])
     _ask_token(saved, repository)
-    webhook = _ask_webhook(variables, saved)
+    webhook = _ask_webhook(variables, saved, github.hooks(repository) if github else [])
     fork = _ask_fork(bot, repository, variables, api) if github else ""
     return Wanted(github, repository, fork, webhook) if github else None
 
@@ -92,10 +102,15 @@ def _ask_token(saved: SavedSecrets, repository: str) -> None:
         saved.put(name, value)
 
 
-def _ask_webhook(variables: Any, saved: SavedSecrets) -> str:
-    """Where GitHub reports merges to; without it the controller looks every minute."""
+def _ask_webhook(variables: Any, saved: SavedSecrets, hooks: list[str]) -> str:
+    """Where GitHub reports merges to; without it the controller looks every minute.
+
+    :param hooks: addresses it reports to now; the inventory has the host, the path of a controller is kept only there.
+    """
     hosts = list(variables.get("proxy_extra_hosts") or [])
-    before = f"https://{hosts[0]}" if hosts and "CONTROLLER_WEBHOOK_SECRET" in saved else ""
+    ours = [hook.removesuffix(_HOOK_PATH) for hook in hooks if hook.endswith(_HOOK_PATH) and _host(hook) in hosts]
+    known = [*ours, *(f"https://{host}" for host in hosts)]
+    before = known[0] if known and "CONTROLLER_WEBHOOK_SECRET" in saved else ""
 
     def check(answer: str) -> str:
         if answer and (urlsplit(answer).scheme != "https" or not urlsplit(answer).hostname):
@@ -108,23 +123,29 @@ def _ask_webhook(variables: Any, saved: SavedSecrets) -> str:
     if not address:
         _set(variables, "controller_poll_seconds", _POLL_SECONDS)
         return ""
-    host = urlsplit(address).netloc
+    host = _host(address)
     if host not in hosts:
         variables["proxy_extra_hosts"] = [*hosts, host]
     if "CONTROLLER_WEBHOOK_SECRET" not in saved:
         saved.put("CONTROLLER_WEBHOOK_SECRET", randomness.token_hex(32))
-    return f"{address}/webhook/github"
+    return f"{address}{_HOOK_PATH}"
 
 
 def _ask_fork(bot: str, repository: str, variables: Any, api: str) -> str:
+    """The fork to make, ``owner/name``; empty for none, and for one that is not at this GitHub."""
     is_forked = variables.get("gateway_image_source") == "fork"
-    choices = ["as it is published", f"from a fork of your own, {bot}-bot, built on the machine"]
+    new = f"{_web(api)}/{repository.partition('/')[0]}/{bot}-bot.git"
+    address = str(variables.get("gateway_fork_repository") or new)
+    shown = f"{bot}-bot" if address == new else address
+    choices = ["as it is published", f"from a fork of your own, {shown}, built on the machine"]
     if ask_one("OpenClaw", choices, 1 if is_forked else 0) == 0:
+        # Another source, such as a build, is no answer to this question.
+        for name in _FORK if is_forked else ():
+            variables.pop(name, None)
         return ""
-    fork = f"{repository.partition('/')[0]}/{bot}-bot"
     _set(variables, "gateway_image_source", "fork")
-    _set(variables, "gateway_fork_repository", f"{_web(api)}/{fork}.git")
-    return fork
+    _set(variables, "gateway_fork_repository", address)
+    return _name_at(api, address)
 
 
 def make(bot: str, wanted: Wanted, variables: Any, saved: SavedSecrets, version: str) -> list[str]:
@@ -172,6 +193,19 @@ def _check_repository(answer: str) -> str:
     if not REPOSITORY_NAME.fullmatch(answer):
         raise InvalidInput(f"{answer!r} is no repository; write owner/name")
     return answer
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _name_at(api: str, address: object) -> str:
+    """``owner/name`` of a repository's address, by HTTPS or SSH; empty where it is not at the server of this API."""
+    found = _ADDRESS.fullmatch(str(address or ""))
+    server = urlsplit(_web(api)).hostname or ""
+    host = (found["host"] or found["server"]).lower() if found else ""
+    # GitHub takes SSH at the port of HTTPS under a name below its own.
+    return found["name"] if found and (host == server or host.endswith(f".{server}")) else ""
 
 
 def _web(api: str) -> str:

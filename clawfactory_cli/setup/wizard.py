@@ -20,6 +20,7 @@ from ..ansible import EXIT_ERROR, EXIT_OK, AnsibleOptions, list_bots
 from .asking import ask_text
 from .choices import ask_keys, ask_machine, ask_providers
 from .documents import Document, password_in, vault_of
+from .embeddings import ask_embeddings, overrides_elsewhere
 from .remote import ask_remote, make
 from .secrets import SavedSecrets
 
@@ -44,7 +45,9 @@ def run(inventory: Path, bot: str | None, options: AnsibleOptions, api: str) -> 
     vault, new_password = _open_vault(directory / "vault.yml", options)
     closed = Document(directory / "vault.yml", vault)
     saved = SavedSecrets(name, main.data, closed.data)
-    ask_keys(ask_providers(name, main.data), saved)
+    plan = ask_providers(name, main.data)
+    ask_embeddings(plan, main.data, overrides_elsewhere(hosts, name))
+    ask_keys(plan, saved)
     wanted = ask_remote(name, main.data, saved, api)
     if new_password:
         settings.write_private(settings.vault_password_file(), f"{new_password}\n")

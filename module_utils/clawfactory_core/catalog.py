@@ -39,6 +39,7 @@ class Provider:
     :param models: declared models in OpenClaw's own form (only together with ``api``).
     :param keyless: value OpenClaw takes in place of a key for an endpoint without authentication; not a secret.
     :param repeatable: may occur several times in a bot, each with its own ``id``.
+    :param embeddings: id of its adapter for OpenClaw's ``memory.search.provider``; empty for one that has none.
     :param unwanted_plugins: plugins that OpenClaw would fetch from npm at start because it sees the id or the key.
     """
 
@@ -54,6 +55,7 @@ class Provider:
     models: tuple[Mapping[str, object], ...] = ()
     keyless: str = ""
     repeatable: bool = False
+    embeddings: str = ""
     unwanted_plugins: tuple[str, ...] = ()
 
 
@@ -141,6 +143,7 @@ PROVIDERS: tuple[Provider, ...] = (
         hosts=("api.openai.com",),
         default_model="gpt-6-astra",
         key_url="https://platform.openai.com/api-keys",
+        embeddings="openai",
     ),
     Provider(
         name="google",
@@ -150,6 +153,7 @@ PROVIDERS: tuple[Provider, ...] = (
         default_model="gemini-3.1-pro-preview",
         key_url="https://aistudio.google.com/apikey",
         aliases=("gemini",),
+        embeddings="gemini",
     ),
     Provider(
         name="ollama",
@@ -161,6 +165,7 @@ PROVIDERS: tuple[Provider, ...] = (
         api="ollama",
         base_url="http://host.docker.internal:11434",
         keyless="ollama-local",
+        embeddings="ollama",
     ),
     Provider(
         name="openrouter",

@@ -19,7 +19,8 @@ import json, os, sys, time
 with open(os.environ["CALL"], "w") as call:
     json.dump({{"program": os.path.basename(sys.argv[0]), "arguments": sys.argv[1:], "cwd": os.getcwd(),
                "config": os.environ.get("ANSIBLE_CONFIG"), "locale": os.environ.get("LC_ALL"),
-               "callback": os.environ.get("ANSIBLE_STDOUT_CALLBACK")}}, call)
+               "callback": os.environ.get("ANSIBLE_STDOUT_CALLBACK"),
+               "password_file": os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE")}}, call)
 print(os.environ.get("PRINT", "what Ansible printed"))
 for value in sys.argv:
     if value.startswith("{{") and "status_json_file" in value and "STATUS" in os.environ:

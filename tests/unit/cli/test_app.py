@@ -223,6 +223,15 @@ def test_unlock_names_what_it_was_asked_for(call):
     }  # fmt: skip
 
 
+def test_unlock_goes_back_to_a_commit_that_is_named(call):
+    _, called = call("unlock", "bot1", "--sha", "1a", "--back")
+    assert json.loads(called["arguments"][called["arguments"].index("-e") + 1]) == {
+        "unlock_rotate": False, "unlock_scope": "bot", "unlock_sha": "1a", "unlock_back": True,
+    }  # fmt: skip
+    result, called = call("unlock", "bot1", "--back")
+    assert (result.exit_code, called) == (2, None) and "--sha" in result.output
+
+
 @pytest.mark.parametrize("verb", ["lock", "unlock"])
 def test_one_of_several_bots_has_to_be_named(call, monkeypatch, verb):
     monkeypatch.setenv("BOTS", "bot1 bot2")

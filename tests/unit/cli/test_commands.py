@@ -136,6 +136,18 @@ def test_password_file_that_init_made_is_used_unless_told_otherwise(call, tmp_pa
     assert str(made_file) not in call("stop", "bot1", *flags)[1]["arguments"]
 
 
+def test_playbook_finds_the_password_file_that_init_made(call, tmp_path, monkeypatch):
+    assert call("playbook", "verify")[1]["password_file"] is None
+    made_file = tmp_path / "settings/vault-password"
+    made_file.parent.mkdir()
+    made_file.touch()
+    made = call("playbook", "verify", "-l", "bot1")[1]
+    assert made["password_file"] == str(made_file)
+    assert made["arguments"] == ["playbooks/verify.yml", "-l", "bot1"]
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", "mine")
+    assert call("playbook", "verify")[1]["password_file"] == "mine"
+
+
 REPORT = {
     "stats": {
         "bot1": {"unreachable": 0, "failures": 0, "changed": 1},
@@ -198,6 +210,16 @@ def test_status_is_a_plain_table_where_there_is_no_terminal(call, monkeypatch):
     assert header.split()[:4] == ["bot", "state", "version", "approved"]
     assert line.split()[:4] == ["bot1", "healthy", "2026.9.6", "abababababab"]
     assert "the last scheduled snapshot failed" in problem and "\x1b" not in result.output
+
+
+def test_status_as_a_page_is_written_where_the_operator_is(call, monkeypatch, tmp_path):
+    monkeypatch.setenv("STATUS", json.dumps([FACTS]))
+    monkeypatch.chdir(tmp_path)
+    result, made = call("status", "--html", "fleet.html", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout) == [FACTS]
+    assert variables(made) == {"status_html_file": str(tmp_path / "fleet.html")}
+    assert variables(call("status", "-v", "--html", "fleet.html")[1]) == {"status_html_file": f"{tmp_path}/fleet.html"}
+    assert call("status", "--html", str(tmp_path))[0].exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["info", "controller"])

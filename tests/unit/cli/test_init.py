@@ -22,8 +22,8 @@ SETUP_TOKEN, REMOTE_TOKEN, KEY = "ghp_setup", "github_pat_machine", "sk-ant-made
 HOSTS = "---\n# Mine.\nbots:\n  hosts:\n    bot1:   # the first\n"
 #: Question and answer, of a bot that has one provider.
 OPENAI = [
-    ("Model providers.*Numbers", "3"), ("Model of OpenAI", ""), ("Chat channels.*Numbers", ""), ("OPENAI_API_KEY", KEY),
-    ("bot's repository.*Number", "1"),
+    ("Model providers.*Numbers", "3"), ("Model of OpenAI", ""), ("Chat channels.*Numbers", ""),
+    ("Embeddings.*Number", ""), ("OPENAI_API_KEY", KEY), ("bot's repository.*Number", "1"),
 ]  # fmt: skip
 
 
@@ -74,6 +74,7 @@ def test_new_bot_on_another_machine(answer, written, terminal):
         ("Address of Ollama", ""),
         ("Model of Ollama", "qwen4"),
         ("Chat channels.*Numbers", "2"),
+        ("Embeddings.*Number", ""),
         ("ANTHROPIC_API_KEY", KEY),
         ("TELEGRAM_BOT_TOKEN", ""),
         ("bot's repository.*Number", "1"),
@@ -135,6 +136,7 @@ def test_password_is_made_and_used_from_then_on(answer, written, terminal):
         ("Numbers", "3"),
         ("Model of OpenAI", ""),
         ("Numbers", ""),
+        ("Embeddings.*Number", ""),
         ("OPENAI_API_KEY", KEY),
         ("Number", "1"),
     ]
@@ -144,7 +146,7 @@ def test_password_is_made_and_used_from_then_on(answer, written, terminal):
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600 and stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
     assert kept.read_text().strip() not in screen
     assert written(password=kept.read_text().strip())[1] == {"secrets_env": {"OPENAI_API_KEY": KEY}}
-    again = [("Numbers", ""), ("Numbers", ""), ("OPENAI_API_KEY.*keeps", ""), ("Number", "")]
+    again = [("Numbers", ""), ("Numbers", ""), ("Number", ""), ("OPENAI_API_KEY.*keeps", ""), ("Number", "")]
     assert answer(again, "bot1", password=False)[0] == 0
     terminal.run("up", "bot1")
     assert ["--vault-password-file", str(kept)] == terminal.called["arguments"][3:5]
@@ -157,6 +159,7 @@ def test_password_that_is_typed_is_kept_nowhere(answer, written, terminal):
         ("Numbers", "3"),
         ("Model", ""),
         ("Numbers", ""),
+        ("Embeddings.*Number", ""),
         ("OPENAI_API_KEY", KEY),
         ("Number", "1"),
     ]
@@ -175,6 +178,65 @@ def test_secrets_of_people_who_refer_to_the_vault_stay_together(answer, written,
     main, vault = written()
     assert main["secrets_env"] == {"MY_KEY": "{{ vault_mine }}", "OPENAI_API_KEY": "{{ vault_bot1_openai_api_key }}"}
     assert vault == {"vault_bot1_openai_api_key": KEY}
+
+
+@pytest.fixture
+def asked_for_embeddings(answer, terminal):
+    """Runs init on a bot that is there with these variables; answers which embeddings, and else keeps everything."""
+
+    def run(variables, *answers):
+        directory = terminal.directory / "inventory/host_vars/bot1"
+        directory.mkdir(parents=True, exist_ok=True)
+        if variables:
+            (directory / "main.yml").write_text(variables)
+        typed = [("Embeddings.*Number" if number == 0 else "Number", each) for number, each in enumerate(answers)]
+        keys = [("GEMINI_API_KEY", KEY), ("OPENAI_API_KEY", KEY)]
+        return answer([("Numbers", ""), ("Numbers", ""), *typed, *keys, ("repository.*Number", "")], "bot1")
+
+    return run
+
+
+TWO_MAKERS = "bot_providers: [google, openai]\n"
+
+
+def test_embeddings_go_into_the_settings_that_are_there(asked_for_embeddings, written, terminal):
+    mine = "  logging: {level: debug}   # mine\n  memory: {search: {model: m, fallback: none}}\n"
+    mine = f"{TWO_MAKERS}gateway_config:\n{mine}"
+    code, screen = asked_for_embeddings(mine, "4", "2")
+    assert code == 0 and "1  none" in screen and "2  Google" in screen and "'4' is none of 1 to 3" in screen
+    expected = {"logging": {"level": "debug"}, "memory": {"search": {"fallback": "none", "provider": "gemini"}}}
+    assert written()[0]["gateway_config"] == expected, "the model was that of another provider"
+    assert "# mine" in (terminal.directory / "inventory/host_vars/bot1/main.yml").read_text()
+    assert asked_for_embeddings("", "")[0] == 0
+    assert written()[0]["gateway_config"] == expected
+    assert asked_for_embeddings("", "1")[0] == 0
+    assert written()[0]["gateway_config"]["memory"]["search"]["provider"] == "none"
+
+
+@pytest.mark.parametrize("said", ["", "gateway_config: {memory: {search: {provider: voyage, model: v}}}\n"])
+def test_embeddings_that_hold_already_change_nothing(asked_for_embeddings, written, said):
+    """Without a word OpenClaw takes OpenAI's."""
+    before = yaml.safe_load(f"{TWO_MAKERS}{said}")
+    code, screen = asked_for_embeddings(yaml.safe_dump(before), "")
+    assert code == 0 and ("voyage, as gateway_config says" in screen) == bool(said)
+    assert written()[0].get("gateway_config") == before.get("gateway_config")
+
+
+def test_settings_of_a_group_are_not_covered_by_those_of_the_bot(asked_for_embeddings, written, terminal):
+    group = terminal.directory / "inventory/group_vars/bots/main.yml"
+    group.parent.mkdir(parents=True)
+    group.write_text("gateway_config:\n  logging: {level: debug}\n")
+    code, screen = asked_for_embeddings(TWO_MAKERS)
+    assert code == 0 and "group_vars/bots/main.yml has a gateway_config" in "".join(screen.split("\r\n"))
+    assert "gateway_config" not in written()[0]
+
+
+def test_settings_that_are_no_mapping_are_an_error(asked_for_embeddings, answer, terminal):
+    directory = terminal.directory / "inventory/host_vars/bot1"
+    directory.mkdir(parents=True)
+    (directory / "main.yml").write_text("gateway_config: {memory: [x]}\n")
+    code, screen = answer([("Numbers", ""), ("Numbers", "")], "bot1")
+    assert code == 1 and "'memory' of gateway_config is no mapping" in screen
 
 
 def test_ctrl_c_writes_nothing(answer, terminal):
@@ -332,6 +394,78 @@ def test_second_run_makes_nothing_twice(answer, written):
         assert len(github.sent("POST", "/user/repos")) == 1
         assert len(github.repositories["octocat/bot1"]["rulesets"]) == 2
         assert written() == before and before[0]["controller_poll_seconds"] == 60
+
+
+@pytest.fixture
+def at_github(answer, terminal):
+    """Runs init at a stand-in for GitHub on a bot that is there already; what is not answered is kept."""
+
+    def run(github, plain_variables, fork="", webhook=""):
+        directory = terminal.directory / "inventory/host_vars/bot1"
+        directory.mkdir(parents=True, exist_ok=True)
+        if plain_variables:
+            github.repositories["octocat/bot1"] = {"settings": {}, "rulesets": [], "hooks": []}
+            known = {"controller_github_repository": "octocat/bot1", "controller_github_actors": [LOGIN]}
+            (directory / "main.yml").write_text(yaml.safe_dump(known | plain_variables))
+        questions = [
+            *AT_GITHUB[:2], ("bot's repository.*Number", ""), ("Token that may make", SETUP_TOKEN), ("Repository", ""),
+            ("Logins", ""), ("CONTROLLER_REMOTE_TOKEN", ""), ("Public https address", webhook),
+            ("OpenClaw:.*Number", fork),
+        ]  # fmt: skip
+        return answer(questions, "bot1", "--github-api", github.api)
+
+    return run
+
+
+def test_fork_that_is_no_longer_wanted_is_forgotten(at_github, written):
+    forked = {"gateway_image_source": "fork", "gateway_fork_repository": "x", "gateway_fork_commit": SHA}
+    with account(SETUP_TOKEN) as github:
+        code, screen = at_github(github, forked, fork="1")
+        assert code == 0, screen
+        assert not set(forked) & set(written()[0])
+        assert at_github(github, {"gateway_image_source": "build"})[0] == 0
+        assert written()[0]["gateway_image_source"] == "build", "that is no fork"
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_fork_of_ones_own_stays_at_its_address(at_github, written, is_here):
+    with account(SETUP_TOKEN) as github:
+        server = f"http://{github.address}" if is_here else "https://git.example.org"
+        forked = {"gateway_image_source": "fork", "gateway_fork_repository": f"{server}/team/claw.git"}
+        github.repositories["team/claw"] = {"settings": {}, "rulesets": [], "hooks": []}
+        code, screen = at_github(github, forked)
+        assert code == 0, screen
+        assert not github.sent("POST", "/repos/openclaw/openclaw/forks")
+        assert written()[0]["gateway_fork_repository"] == f"{server}/team/claw.git"
+        assert written()[0].get("gateway_fork_commit") == (SHA if is_here else None)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_kept"),
+    [
+        ("git@127.0.0.1:octocat/bot1.git", True),
+        ("ssh://git@127.0.0.1:2222/octocat/bot1.git", True),
+        ("ssh://git@ssh.127.0.0.1:443/Octocat/bot1", True),
+        ("git@127.0.0.1:octocat/other.git", False),
+        ("git@git.example.org:octocat/bot1.git", False),
+    ],
+)
+def test_repository_that_is_reached_by_ssh_stays_so(at_github, written, address, is_kept):
+    with account(SETUP_TOKEN) as github:
+        code, screen = at_github(github, {"bot_repository": address})
+        assert code == 0, screen
+        assert written()[0]["bot_repository"] == (address if is_kept else f"http://{github.address}/octocat/bot1.git")
+
+
+def test_webhook_stays_below_its_path(at_github, written):
+    with account(SETUP_TOKEN) as github:
+        known = {"proxy_extra_hosts": ["bot1.example.org"]}
+        assert at_github(github, known, webhook="https://bots.example.org/bot1/controller")[0] == 0
+        code, screen = at_github(github, {})
+        assert code == 0 and "[https://bots.example.org/bot1/controller]" in " ".join(screen.split())
+        (hook,) = github.repositories["octocat/bot1"]["hooks"]
+        assert hook["config"]["url"] == "https://bots.example.org/bot1/controller/webhook/github"
+        assert written()[0]["proxy_extra_hosts"] == ["bot1.example.org", "bots.example.org"]
 
 
 def test_rules_that_github_refuses_are_a_loud_failure(answer, written):

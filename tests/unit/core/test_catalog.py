@@ -32,6 +32,14 @@ def test_the_providers_and_channels_that_are_promised():
     assert catalog.PROVIDERS_BY_NAME["kimi"].name == "moonshot"
 
 
+def test_makers_of_embeddings_are_told_of_where_one_is_chosen():
+    """An endpoint of one's own is none of them: which model makes embeddings there, only its operator knows."""
+    makers = {row.name: row.embeddings for row in PROVIDERS if row.embeddings}
+    assert makers == {"openai": "openai", "google": "gemini", "ollama": "ollama"}
+    (told,) = re.findall(r"memory\.search\.provider` into `gateway_config` \((.*?)\)", DOCUMENT.read_text())
+    assert {"none", *makers.values()} - {"openai"} == set(re.findall(r"`([a-z]+)`", told))
+
+
 def test_names_and_aliases_are_unique():
     names = [name for row in PROVIDERS for name in (row.name, *row.aliases)] + [row.name for row in CHANNELS]
     assert len(names) == len(set(names))
