@@ -186,3 +186,28 @@ def test_digest_pins_the_image_whatever_its_tag_says(tmp_path: Path) -> None:
         "tagged": f"{name}:{NEW}", "first": f"{name}@{digests['first']}", "second": f"{name}@{digests['second']}"
     }  # fmt: skip
     assert len({reference for _, reference in found.values()}) == 3
+
+
+def test_state_counts_as_touched_unless_no_new_container_ever_ran(tmp_path: Path) -> None:
+    def container(started: str) -> list[dict[str, str]]:
+        return [
+            {"service": "egress", "started_at": "2027-01-15T08:00:00Z"},
+            {"service": "gateway", "started_at": started},
+        ]
+
+    never, ran = container("0001-01-01T00:00:00Z"), container("2027-01-15T08:00:00Z")
+    bots = {
+        "ran": {"host_containers": ran},
+        "never": {"host_containers": never},
+        # Made again with the configuration of before (roles/gateway/tasks/ready.yml), and that failed half-way.
+        "gone": {"host_containers": never[:1]},
+        "again": {"host_containers": never, "__gateway_restored": {"changed": True}},
+        "skipped": {"host_containers": never, "__gateway_restored": {"changed": False, "skipped": True}},
+    }
+    task = {"ansible.builtin.debug": {"msg": "{{ __update_started }}"}}
+    hosts = {bot: {**HERE, **variables} for bot, variables in bots.items()}
+    playbook = {"hosts": "bots", "gather_facts": False, "vars_files": [str(VARIABLES)], "tasks": [task]}
+    run = play(tmp_path, hosts, playbook).succeeded()
+    (debug,) = run.report["plays"][0]["tasks"]
+    found = {bot: result["msg"] for bot, result in debug["hosts"].items()}
+    assert found == {"ran": True, "never": False, "gone": True, "again": True, "skipped": False}
