@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support import pinned_openclaw
 from tests.support.playbooks import REPOSITORY, PlaybookRun, ansible_playbook
 
 # Nothing listens there.
@@ -186,6 +187,8 @@ def test_digest_pins_the_image_whatever_its_tag_says(tmp_path: Path) -> None:
         "tagged": f"{name}:{NEW}", "first": f"{name}@{digests['first']}", "second": f"{name}@{digests['second']}"
     }  # fmt: skip
     assert len({reference for _, reference in found.values()}) == 3
+    # The end-to-end tests put an image there under this name.
+    assert found["first"][1] == pinned_openclaw.reference("base:1", NEW, DIGEST)
 
 
 def test_state_counts_as_touched_unless_no_new_container_ever_ran(tmp_path: Path) -> None:
