@@ -42,6 +42,8 @@ def variables(made):
         ("update --available", "available-updates", {}),
         ("update --version 2026.9.7 --canary 2 --serial 20%", "update",
          {"gateway_version": "2026.9.7", "update_canary": 2, "update_serial": "20%"}),
+        # An empty digest would silently undo one that the inventory pins; as it is, the playbook refuses.
+        ("update --image r.example/o:1", "update", {"gateway_image_reference": "r.example/o:1"}),
         ("update --image r.example/o:1@sha256:ab --allow-downgrade", "update", {
             "gateway_image_reference": "r.example/o:1", "gateway_image_digest": "sha256:ab",
             "update_allow_downgrade": True,
