@@ -11,7 +11,6 @@ from clawfactory_core.errors import CoreError
 
 from .ansible import EXIT_INTERRUPTED, REPOSITORY, AnsibleOptions, on_terminal
 from .parameters import complete_bot, fail
-from .settings import GITHUB_API
 
 app = typer.Typer()
 
@@ -30,8 +29,13 @@ def init(
         str | None, typer.Option(metavar="PATH", help="File with the password of the inventory's vault.")
     ] = None,
     github_api: Annotated[
-        str, typer.Option(metavar="URL", help="GitHub's API, or that of a server of your own.", envvar="GITHUB_API_URL")
-    ] = GITHUB_API,
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="API of a GitHub of your own; default: the one the bot has, else GitHub's.",
+            envvar="GITHUB_API_URL",
+        ),
+    ] = None,
 ) -> None:
     """Ask what a bot needs and write inventory and vault; run it again to change answers, Enter keeps them."""
     if not on_terminal():

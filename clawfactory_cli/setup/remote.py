@@ -67,6 +67,8 @@ def ask_remote(bot: str, variables: Any, saved: SavedSecrets, api: str) -> Wante
     _set(variables, "controller_github_repository", repository)
     if api != GITHUB_API:
         _set(variables, "controller_github_api_url", api)
+    else:
+        variables.pop("controller_github_api_url", None)
     actors = ", ".join(variables.get("controller_github_actors") or ([login] if login else []))
     typed = ask_text("Logins whose merges are promoted, with commas", actors)
     _set(variables, "controller_github_actors", [name.strip() for name in typed.split(",") if name.strip()])

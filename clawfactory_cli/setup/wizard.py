@@ -25,10 +25,11 @@ from .remote import ask_remote, make
 from .secrets import SavedSecrets
 
 
-def run(inventory: Path, bot: str | None, options: AnsibleOptions, api: str) -> int:
+def run(inventory: Path, bot: str | None, options: AnsibleOptions, api: str | None) -> int:
     """Ask everything, write inventory and vault, and make at GitHub what is wanted there.
 
     :param inventory: directory of the inventory, or its file of hosts.
+    :param api: address of GitHub's API; None: the one that the bot has.
     :returns: exit code.
     :raises CoreError: something that is there already cannot be used; nothing was written.
     """
@@ -48,6 +49,7 @@ def run(inventory: Path, bot: str | None, options: AnsibleOptions, api: str) -> 
     plan = ask_providers(name, main.data)
     ask_embeddings(plan, main.data, overrides_elsewhere(hosts, name))
     ask_keys(plan, saved)
+    api = api or str(main.data.get("controller_github_api_url") or settings.GITHUB_API)
     wanted = ask_remote(name, main.data, saved, api)
     if new_password:
         settings.write_private(settings.vault_password_file(), f"{new_password}\n")

@@ -389,7 +389,8 @@ def test_second_run_makes_nothing_twice(answer, written):
         assert github.sent("POST", "/user/repos")[0]["name"] == "bot1"
         assert github.sent("POST", "/repos/octocat/bot1/branches/trunk/rename") == [{"new_name": "main"}]
         before = written()
-        code, screen = answer([*questions[:2], ("Number.*2", ""), *questions[3:]], "bot1", "--github-api", github.api)
+        # Whose GitHub it is was kept, too.
+        code, screen = answer([*questions[:2], ("Number.*2", ""), *questions[3:]], "bot1")
         assert code == 0 and "kept  octocat/bot1" in screen
         assert len(github.sent("POST", "/user/repos")) == 1
         assert len(github.repositories["octocat/bot1"]["rulesets"]) == 2
