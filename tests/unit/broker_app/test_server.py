@@ -120,6 +120,13 @@ def test_more_connections_than_there_are_places_wait(broker):
         wire.sock.close()
 
 
+def answers(broker):
+    try:
+        return broker.call("GET", "/_ping").status == 200
+    except BlockingIOError:
+        return False  # those who left still stand in its queue
+
+
 def test_a_crowd_does_not_take_more_descriptors_than_its_places(broker):
     before = descriptors()
     crowd = []
@@ -138,7 +145,7 @@ def test_a_crowd_does_not_take_more_descriptors_than_its_places(broker):
     finally:
         for sock in crowd:
             sock.close()
-    assert eventually(lambda: broker.call("GET", "/_ping").status == 200)
+    assert eventually(lambda: answers(broker))
     eventually(lambda: descriptors() <= before)
 
 

@@ -119,7 +119,9 @@ def test_the_operator_decides(run_module, root, decision, stands):
 
 def test_the_way_back_needs_no_stopped_bot_if_nothing_was_swapped(run_module, root, engine, monkeypatch):
     monkeypatch.setattr(engine, "running", ("clawfactory-bot1-gateway",))
-    interrupted(root, "staged", 0)
+    state = interrupted(root, "staged", 0)
+    assert run_module(MODULE, root=str(root), bot="bot1", state="put_back").get("changed") is True
+    assert not list(state.parent.glob(".restore*"))
     assert run_module(MODULE, root=str(root), bot="bot1", state="put_back").get("changed") is False
 
 

@@ -15,7 +15,9 @@ def load(path: str) -> Any:
     return yaml.safe_load((REPOSITORY / path).read_text(encoding="utf-8"))
 
 
-PARTS = {task["ansible.builtin.import_role"]["name"] for task in load("playbooks/tasks/parts.yml")}
+# What is included is for some playbooks only.
+_IMPORTED = "ansible.builtin.import_role"
+PARTS = {task[_IMPORTED]["name"] for task in load("playbooks/tasks/parts.yml") if _IMPORTED in task}
 PREPARE = load("playbooks/tasks/prepare.yml")
 
 
