@@ -453,7 +453,7 @@ class TestWhoCalls:
         gateway, proxy = broker.bot.container("gateway"), broker.bot.container("proxy")
         before = broker.machine.inspect(proxy)["State"]["StartedAt"]
         with broker.calling_as(broker.settings["clients"]["controller"]["uid"], "controller") as controller:
-            logs = controller.ask("GET", f"/containers/{gateway}/logs?stdout=1&stderr=1&tail=10")
+            logs = controller.ask("GET", f"/containers/{gateway}/logs?stdout=1&stderr=1&tail=500")
             restarted = controller.ask("POST", f"/containers/{proxy}/restart?t=2")
             asked = {"AttachStdout": True, "AttachStderr": True, "Cmd": ["openclaw", "devices", "list", "--json"]}
             made = controller.ask("POST", f"/containers/{gateway}/exec", asked)
