@@ -179,12 +179,12 @@ class Stage:
         (group / "cgroup.procs").write_text("")
         return self._pid
 
-    def have_process(self, pid: int, name: str, cgroups: str, uid: int = 0) -> None:
+    def have_process(self, pid: int, name: str, cgroups: str, uid: int = 0, parent: int = 0) -> None:
         """Have a process."""
         process = self.proc / str(pid)
         (process / "ns").mkdir(parents=True, exist_ok=True)
         (process / "cgroup").write_text(cgroups)
-        (process / "stat").write_text(f"{pid} ({name}) S 0 0")
+        (process / "stat").write_text(f"{pid} ({name}) S {parent} 0")
         (process / "status").write_text(f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
         (process / "comm").write_text(f"{name}\n")
         (process / "cmdline").write_bytes(name.encode() + b"\0--flag\0")

@@ -1,7 +1,8 @@
 """What holds a lock: while it is there, nothing of the bot lives on, whoever starts it, and what hung is finished.
 
 The locks of the machine are all it obeys. It never unlocks. A bot is also locked by whoever can only write a lock and
-not do the rest, such as the jobs service on the operator's word: the guard does the rest.
+not do the rest, such as the jobs service on the operator's word: the guard does the rest. Beside that it ends
+commands that keep a paused container from going on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from .. import locks
 from ..errors import CoreError
 from . import record
+from .frozen_exec import FrozenExecs
 from .lock import LockRequest, Outcome, Switch, apply_lock
 from .machine_lock import read_machine
 from .network import NetworkError, bridges_of
@@ -28,6 +30,8 @@ BUSY_SECONDS, IDLE_SECONDS = 0.25, 0.25
 _FILTER_SECONDS = 1.0
 #: Seconds between two lines of the audit about a bot that is started again and again.
 _SAID_SECONDS = 60.0
+#: Seconds between two looks at what is being started in paused containers.
+_FROZEN_SECONDS = 1.0
 _NOTE_SECONDS = 5.0
 _ENGINE_SECONDS = 30.0
 _LOG = logging.getLogger("clawfactory.killswitch")
@@ -42,6 +46,8 @@ class Guard:
         self._world = world or World()
         self._ports: set[str] = set()
         self._next_filter = 0.0
+        self._frozen_execs = FrozenExecs(self._world)
+        self._next_frozen = 0.0
         self._said: dict[str, float] = {}
         self._complaint = ""
         self._turning: Background[list[str]] | None = None
@@ -57,6 +63,7 @@ class Guard:
             busy = False
             try:
                 busy = self.once()
+                self._end_frozen()
                 self._complain("")
             except (CoreError, OSError) as error:
                 # Whatever it is, the next look may go better; a guard that ends guards nothing.
@@ -92,6 +99,11 @@ class Guard:
             cut = self._world.network.cut(bots, machine.allowed if machine else None)
             if not cut.how:
                 raise NetworkError("; ".join(cut.problems))
+
+    def _end_frozen(self) -> None:
+        if time.monotonic() >= self._next_frozen:
+            self._next_frozen = time.monotonic() + _FROZEN_SECONDS
+            self._frozen_execs.once()
 
     def _hold_network(self, bots: list[str]) -> None:
         if time.monotonic() < self._next_filter:

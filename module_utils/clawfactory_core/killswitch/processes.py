@@ -6,6 +6,7 @@ killed is complete. Where the kernel kills a whole cgroup at once (``cgroup.kill
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -16,6 +17,9 @@ from pathlib import Path
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _DEAD = frozenset("ZXx")
+#: Programs that make a process in a container; they end when it has become what it is to be.
+_RUNTIMES = frozenset({"runc", "crun"})
+_FROZEN = frozenset({"FROZEN", "FREEZING"})
 _PAUSE = 0.004
 
 
@@ -28,6 +32,7 @@ class Process:
     :param innermost: ids in the last parts of these paths.
     :param uid: whom it runs as.
     :param cgroups: ``/proc/<pid>/cgroup``.
+    :param parent: its parent's number.
     """
 
     pid: int
@@ -35,6 +40,7 @@ class Process:
     innermost: frozenset[str]
     uid: int
     cgroups: str
+    parent: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,11 +98,14 @@ class Processes:
             try:
                 cgroups = (self._proc / name / "cgroup").read_text()
                 ids = frozenset(_ID.findall(cgroups))
-                if ids and not self._is_dead(name):
+                if not ids:
+                    continue
+                state, parent = self._stat(name)
+                if state not in _DEAD:
                     innermost = frozenset(
                         _ID.findall("\n".join(line.rpartition("/")[2] for line in cgroups.splitlines()))
                     )
-                    found.append(Process(int(name), ids, innermost, self._uid(name), cgroups))
+                    found.append(Process(int(name), ids, innermost, self._uid(name), cgroups, parent))
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended
         return found
@@ -124,6 +133,49 @@ class Processes:
             if time.monotonic() > deadline:
                 return Killed(list(seen.values()), found)
             time.sleep(_PAUSE)
+
+    def being_made(self) -> list[Process]:
+        """Processes in containers that a runtime is still making: the first ones of containers and of ``docker exec``.
+
+        Told by their parents, which no process in a container can choose. Reads no memory of theirs, as their command
+        lines would: a process can let that hang.
+        """
+        runtimes = self._runtimes()
+        found = [process for process in self.in_containers() if process.parent in runtimes] if runtimes else []
+        # A program of that name in the container itself makes nothing that concerns anybody.
+        return [one for one in found if not one.innermost & set(_ID.findall(runtimes[one.parent]))]
+
+    def _runtimes(self) -> dict[int, str]:
+        """Cgroups of those that run, by their numbers."""
+        found = {}
+        for name in os.listdir(self._proc):
+            if name.isdigit():
+                try:
+                    if (self._proc / name / "comm").read_text().rstrip("\n") in _RUNTIMES:
+                        found[int(name)] = (self._proc / name / "cgroup").read_text()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # it has ended
+        return found
+
+    def is_frozen(self, process: Process) -> bool:
+        """Whether the cgroup of a process's container is frozen, or about to be."""
+        for hierarchy in self.hierarchies():
+            directory = _of_container(hierarchy, process)
+            if directory is not None and (
+                _control(directory / "cgroup.freeze") == "1" or _control(directory / "freezer.state") in _FROZEN
+            ):
+                return True
+        return False
+
+    def end_frozen(self, process: Process) -> None:
+        """End a process of a frozen cgroup, and let it run no more; nothing else in the cgroup thaws."""
+        self._send(process, self._proc)
+        for hierarchy in self.hierarchies():
+            # In version 2 a frozen process dies of it. In version 1 it dies as it leaves the cgroup, before it runs on.
+            directory = _of_container(hierarchy, process) if hierarchy.controllers else None
+            if directory is not None and process.pid in _pids(directory):
+                with contextlib.suppress(OSError):  # it has died meanwhile
+                    (directory.parent / "cgroup.procs").write_text(str(process.pid))
 
     def hierarchies(self) -> list[Hierarchy]:
         """Those that freeze and kill: version 2, and the freezer of version 1."""
@@ -166,8 +218,10 @@ class Processes:
                     finally:
                         os.close(descriptor)
 
-    def _is_dead(self, name: str) -> bool:
-        return (self._proc / name / "stat").read_text().rpartition(")")[2].split()[0] in _DEAD
+    def _stat(self, name: str) -> tuple[str, int]:
+        """A process's state and its parent's number."""
+        fields = (self._proc / name / "stat").read_text().rpartition(")")[2].split()
+        return fields[0], int(fields[1])
 
     def _uid(self, name: str) -> int:
         for line in (self._proc / name / "status").read_text().splitlines():
@@ -188,6 +242,13 @@ def _of_container(hierarchy: Hierarchy, process: Process) -> Path | None:
             return directory
         directory = directory.parent if directory.parent != directory else None
     return None
+
+
+def _control(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""  # not a file of this version, or the cgroup has just gone
 
 
 def _pids(directory: Path) -> list[int]:

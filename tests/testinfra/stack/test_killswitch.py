@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shlex
 import subprocess
@@ -63,8 +64,9 @@ def operators_rules(lab: Lab) -> str:
 def connection(lab: Lab, bot: str) -> str:
     """Both ends of the one connection outside that a bot's gateway keeps."""
     inside = f"nsenter --net=/proc/{lab.pid(bot, 'gateway')}/ns/net"
-    # The columns before them say what is on its way at the moment.
-    return lab.sh(f"{inside} ss -Htn state established dport = :9000 | awk '{{print $3, $4}}' | sort | head -1")
+    # The columns before them say what is on its way at the moment; only that one is there again and again.
+    look = f"{inside} ss -Htn4 state established dport = :9000 | awk '{{print $3, $4}}'"
+    return lab.sh(f"for i in 1 2 3 4 5; do {look}; sleep 0.2; done | sort | uniq -c | awk '$1 == 5 {{print $2, $3}}'")
 
 
 def policies_end(lab: Lab, bot: str) -> None:
@@ -73,6 +75,38 @@ def policies_end(lab: Lab, bot: str) -> None:
     wait_for("restart policies off", lambda: json.loads(lab.sh(f"cat {lock}"))["pending"] == [], 60)
     ids = f"$(docker ps -aq -f label=clawfactory.bot={bot})"
     assert set(lab.sh(f"docker inspect --format '{{{{.HostConfig.RestartPolicy.Name}}}}' {ids}").split()) == {"no"}
+
+
+def start_while_paused(lab: Lab, container: str) -> bool:
+    """Pause a container just while a command is being started in it; false if that did not come together."""
+    lab.background(f"docker exec {container} python -c pass")
+    time.sleep(random.uniform(0.0, 0.12))
+    lab.sh(f"docker pause {container}")
+    time.sleep(0.3)
+    return lab.sh("pgrep --full --exact 'runc init'", check=False) != ""
+
+
+@pytest.mark.parametrize("asked_at_once", [False, True])
+def test_command_that_starts_in_a_paused_container_keeps_it_paused_no_longer(
+    lab: Lab, bot: str, asked_at_once: bool
+) -> None:
+    """As the broker pauses a gateway, whose health check is such a command; without a lock."""
+    gateway, sender = names.container(bot, "gateway"), f"{bot}-gateway"
+    for _ in range(100):
+        if start_while_paused(lab, gateway):
+            break
+        lab.sh(f"docker unpause {gateway}")
+    else:
+        pytest.fail("no command was being started while the container was paused")
+    paused = lab.now()
+    if not asked_at_once:
+        wait_for("the command's end", lambda: not lab.sh("pgrep --full --exact 'runc init'", check=False), 30)
+        late = {tag for tag, at in lab.arrived(sender).items() if at > paused}
+        assert late == set(), "it was held still for the whole time"
+    lab.sh(f"timeout 30 docker unpause {gateway}")
+    lab.flows(*lab.all_of(bot, "gateway"))
+    lab.sh(f"timeout 30 docker exec {gateway} python -c pass")
+    assert "ended a command" in lab.sh("journalctl --unit clawfactory-killswitch --lines 5 --output cat")
 
 
 def test_no_packet_and_no_process_is_left_of_a_bot_under_load(lab: Lab, bot: str) -> None:

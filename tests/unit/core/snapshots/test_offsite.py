@@ -37,7 +37,7 @@ from tests.support.polling import wait_for
 from tests.support.snapshot_files import BOT, Files
 from tests.support.ssh_server import make_key
 
-NOW = datetime(2026, 11, 29, tzinfo=UTC)
+NOW = datetime.now(UTC)
 ALL = {"last": 99, "daily": 0, "weekly": 0, "monthly": 0}
 
 
