@@ -83,7 +83,7 @@ from ansible.module_utils.clawfactory_core.snapshots.offsite import (
     read_offsite,
 )
 from ansible.module_utils.clawfactory_core.snapshots.restore import offsite_directory
-from ansible.module_utils.clawfactory_core.snapshots.settings import parse_identities
+from ansible.module_utils.clawfactory_core.snapshots.settings import parse_identities, read_settings
 
 
 def argument_spec() -> dict[str, dict[str, object]]:
@@ -126,7 +126,8 @@ def run(module: AnsibleModule) -> dict[str, object]:
     if module.check_mode:
         return {"changed": True, "place": place.place, "pruned": []}
     if options["state"] == "fetched":
-        chain = fetch_chain(place, options["name"], fetched / source)
+        free = read_settings(root, bot).read_limits.min_free_bytes
+        chain = fetch_chain(place, options["name"], fetched / source, free)
         return {"changed": True, "place": place.place, "chain": chain}
     if options["state"] == "approved":
         given = options["identities"]

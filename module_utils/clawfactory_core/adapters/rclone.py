@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from ..errors import CoreError
 #: A copy of many gigabytes over a slow line may take most of a day.
 _SECONDS = 20 * 3600.0
 _SHOWN = 500
+# KiB by which a limit is above what may come.
+_ROUNDING = 64
 # With the line behind it, which may be one of a private key.
 _UNPARSED = re.compile(r"(?<=could not parse )line:.*")
 #: All that rclone gets of the environment: ``RCLONE_…`` and ``AWS_…`` would be settings beside its configuration.
@@ -42,10 +44,15 @@ class Rclone:
         filters = [word for pattern in patterns for word in ("--include", f"/{pattern}")]
         self._run(["copy", *filters, "--", str(directory), self.place])
 
-    def download(self, into: Path, patterns: Sequence[str]) -> None:
-        """Copy files into a directory; a pattern may be a name."""
-        filters = [word for pattern in patterns for word in ("--include", f"/{pattern}")]
-        self._run(["copy", *filters, "--", self.place, str(into)])
+    def download(self, into: Path, sizes: Mapping[str, int]) -> None:
+        """Copy files into a directory.
+
+        :param sizes: bytes of each by its name, as of :meth:`sizes`; the place may have told less than it sends.
+        :raises CoreError: more came than that, and up to it was written.
+        """
+        filters = [word for name in sizes for word in ("--include", f"/{name}")]
+        most = f"--max-transfer={sum(sizes.values()) // 1024 + _ROUNDING}K"
+        self._run(["copy", most, "--cutoff-mode=HARD", *filters, "--", self.place, str(into)])
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file there, by name; nothing if the place is not there yet."""

@@ -5,6 +5,7 @@ A Git bundle of ``main``, encrypted like the archives it lies beside: ``age -d -
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -17,13 +18,15 @@ from typing import BinaryIO
 from ..adapters import age
 from ..adapters.git_repo import GitCall, call_git, run_git
 from ..errors import Conflict
-from ..files import sync_directory
+from ..files import write_atomic
 from ..promotion.remotes import CHECKED
 from ..promotion.repository import MAIN, main_commit
 from ..repository import BRANCH, RepositoryRequest, adopt_repository
 
 #: Pattern of the names of packed histories, for rclone.
 HISTORIES = "approved--*.bundle.age"
+#: SHA-256 of the recipients that the packed one is for, which age does not tell.
+_READERS = "approved.recipients"
 _NAME = re.compile(r"approved--\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ\.(?P<commit>[0-9a-f]{12})\.bundle\.age")
 
 
@@ -33,7 +36,7 @@ def packed_histories(names: Iterable[str]) -> list[str]:
 
 
 def pack_history(origin: Path, directory: Path, recipients: Sequence[str], now: datetime) -> None:
-    """Pack a history beside the archives, unless it is packed as it is; one that was packed before goes.
+    """Pack a history beside the archives, unless it is packed as it is, for these recipients; one from before goes.
 
     :param origin: bare repository, read as its owner.
     :param directory: ``<clawfactory_root>/snapshots/<bot>``.
@@ -45,7 +48,8 @@ def pack_history(origin: Path, directory: Path, recipients: Sequence[str], now: 
     tip = main_commit(origin, uid)
     before = packed_histories(os.listdir(directory))
     name = f"approved--{now.astimezone(timezone.utc):%Y-%m-%dT%H-%M-%SZ}.{tip[:12]}.bundle.age"
-    if before and before[-1].partition(".")[2] == name.partition(".")[2]:
+    readers = hashlib.sha256("\n".join(sorted(recipients)).encode()).hexdigest()
+    if before and before[-1].partition(".")[2] == name.partition(".")[2] and _read(directory / _READERS) == readers:
         return
     partial = directory / f".{name}.partial"
     try:
@@ -58,9 +62,11 @@ def pack_history(origin: Path, directory: Path, recipients: Sequence[str], now: 
         os.replace(partial, directory / name)
     finally:
         partial.unlink(missing_ok=True)
-    for old in before:
+    # Of the same second and commit, it has the same name.
+    for old in set(before) - {name}:
         (directory / old).unlink(missing_ok=True)
-    sync_directory(directory)
+    # Last: what was cut short before is packed again.
+    write_atomic(directory / _READERS, readers.encode())
 
 
 def adopt_history(request: RepositoryRequest, packed: Path, identities: Sequence[str]) -> str:
@@ -88,6 +94,13 @@ def adopt_history(request: RepositoryRequest, packed: Path, identities: Sequence
         call_git(bare, GitCall(uid, settings=CHECKED), *fetch)
         adopt_repository(request, bare)
     return main_commit(request.origin, uid)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""  # nothing is packed yet, or by who did not write this
 
 
 @contextmanager

@@ -9,14 +9,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ..adapters.rclone import Rclone
-from ..errors import CoreError, InvalidInput
+from ..errors import Conflict, CoreError, InvalidInput
 from ..locks import check_unlocked
 from ..names import check_bot_name
 from ..repository import RepositoryRequest
@@ -29,6 +30,8 @@ from .settings import bot_directories, read_identities, read_recipients, read_se
 
 #: Archives, and their records. Beside packed histories nothing else of the directory leaves the machine.
 _ARCHIVES, _RECORDS = "*.age", "*.json"
+# What may be fetched of a place that somebody else may have written to: of all records together, and of one history.
+_MAX_RECORDS, _MAX_HISTORY = 64 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -128,13 +131,14 @@ def prune_copies(place: Rclone, keep: Retention, now: datetime) -> list[str]:
 
     :returns: names of their archives.
     """
-    with _listed(place) as records:
+    sizes = place.sizes()
+    with _listed(place, sizes) as records:
         going = plan_prune(records, keep, now)
     for record in going:
         place.delete(record.file_name)
         if record.kind != "legacy":
             place.delete(record_name(record.id, record.kind))
-    histories = packed_histories(place.sizes())[: -keep.last or None]
+    histories = packed_histories(sizes)[: -keep.last or None]
     for name in histories:
         place.delete(name)
     return [record.file_name for record in going] + histories
@@ -146,35 +150,46 @@ def fetch_history(root: Path, bot: str, place: Rclone, identities: Sequence[str]
     :param owner: user id that the repositories belong to.
     :returns: the commit that is approved now; empty if there is no such copy.
     :raises InvalidInput: there is no private key.
+    :raises Conflict: the copy is too large, or there is too little room for it.
     :raises CoreError: as :func:`.history.adopt_history`.
     """
-    histories = packed_histories(place.sizes())
+    sizes = place.sizes()
+    histories = packed_histories(sizes)
     if not histories:
         return ""
+    newest = histories[-1]
     identities = identities or read_identities(root, bot)
     if not identities:
-        raise InvalidInput(f"no private key to open {histories[-1]} with; add -e restore_key_file=PATH")
+        raise InvalidInput(f"no private key to open {newest} with; add -e restore_key_file=PATH")
+    if sizes[newest] > _MAX_HISTORY:
+        raise Conflict(f"{newest} has {sizes[newest]} bytes, more than the {_MAX_HISTORY} that a history may have")
     origin = _origin(root, bot)
     request = RepositoryRequest(bot, origin, origin.with_name("approved"), Path(), "", owner)
     with tempfile.TemporaryDirectory(prefix="clawfactory-offsite-") as held:
-        place.download(Path(held), [histories[-1]])
-        return adopt_history(request, Path(held) / histories[-1], identities)
+        # As it is, decrypted, and as the repository that it is checked in; then as the bot's.
+        _check_space(Path(held), 3 * sizes[newest], 0)
+        _check_space(root, 2 * sizes[newest], read_settings(root, bot).read_limits.min_free_bytes)
+        place.download(Path(held), {newest: sizes[newest]})
+        return adopt_history(request, Path(held) / newest, identities)
 
 
 def _origin(root: Path, bot: str) -> Path:
     return root / "bot_repos" / check_bot_name(bot) / "origin.git"
 
 
-def fetch_chain(place: Rclone, name: str, into: Path) -> list[str]:
+def fetch_chain(place: Rclone, name: str, into: Path, min_free_bytes: int) -> list[str]:
     """Fetch a snapshot with all that it builds upon.
 
     :param name: as for :func:`.chains.find_to_restore`.
     :param into: directory to make, of root alone; what was there is gone.
+    :param min_free_bytes: what must stay free where that is.
     :returns: names of its archives, the full one first.
     :raises InvalidInput: there is no such copy.
     :raises BrokenChain: something that it builds upon is not there.
+    :raises Conflict: there is too little room for it.
     """
-    with _listed(place) as records:
+    sizes = place.sizes()
+    with _listed(place, sizes) as records:
         if not records:
             raise InvalidInput(f"{place.place} (snapshots_offsite_remote) has no copy of a snapshot")
         chain = chain_of(records, find_to_restore(records, name))
@@ -182,19 +197,36 @@ def fetch_chain(place: Rclone, name: str, into: Path) -> list[str]:
     into.mkdir(mode=0o700, parents=True)
     wanted = [record.file_name for record in chain]
     wanted += [record_name(record.id, record.kind) for record in chain if record.kind != "legacy"]
-    place.download(into, wanted)
+    fetched = {name: sizes[name] for name in wanted if name in sizes}
+    _check_space(into, sum(fetched.values()), min_free_bytes)
+    place.download(into, fetched)
     return wanted[: len(chain)]
 
 
+def _check_space(directory: Path, needed: int, min_free_bytes: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < needed + min_free_bytes:
+        raise Conflict(
+            f"the copy needs {needed} bytes and {min_free_bytes} are to stay free, but {directory} has {free}; "
+            "make room there"
+        )
+
+
 @contextmanager
-def _listed(place: Rclone) -> Iterator[list[SnapshotRecord]]:
-    """What is there, by its records alone: beside them lie files as long as the archives, without their contents."""
-    sizes = {name: size for name, size in place.sizes().items() if parse_file_name(name)}
+def _listed(place: Rclone, sizes: Mapping[str, int]) -> Iterator[list[SnapshotRecord]]:
+    """What is there, by its records alone: beside them lie files as long as the archives, without their contents.
+
+    :param sizes: as the place tells them.
+    """
+    archives = {name: size for name, size in sizes.items() if parse_file_name(name)}
+    records = {name: size for name, size in sizes.items() if fnmatch(name, _RECORDS)}
+    if sum(records.values()) > _MAX_RECORDS:
+        raise Conflict(f"{place.place} has more than {_MAX_RECORDS} bytes of records; they are not of our making")
     with tempfile.TemporaryDirectory(prefix="clawfactory-offsite-") as held:
         directory = Path(held)
-        if sizes:
-            place.download(directory, [_RECORDS])
-        for name, size in sizes.items():
+        if archives and records:
+            place.download(directory, records)
+        for name, size in archives.items():
             with (directory / name).open("xb") as stub:
                 os.truncate(stub.fileno(), size)
         yield list_snapshots(directory)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import shlex
 import subprocess
@@ -77,10 +76,10 @@ def policies_end(lab: Lab, bot: str) -> None:
     assert set(lab.sh(f"docker inspect --format '{{{{.HostConfig.RestartPolicy.Name}}}}' {ids}").split()) == {"no"}
 
 
-def start_while_paused(lab: Lab, container: str) -> bool:
-    """Pause a container just while a command is being started in it; false if that did not come together."""
+def start_while_paused(lab: Lab, container: str, seconds: float) -> bool:
+    """Pause a container so long after a command was begun in it; whether it was just being started."""
     lab.background(f"docker exec {container} python -c pass")
-    time.sleep(random.uniform(0.0, 0.12))
+    time.sleep(seconds)
     lab.sh(f"docker pause {container}")
     time.sleep(0.3)
     return lab.sh("pgrep --full --exact 'runc init'", check=False) != ""
@@ -92,8 +91,8 @@ def test_command_that_starts_in_a_paused_container_keeps_it_paused_no_longer(
 ) -> None:
     """As the broker pauses a gateway, whose health check is such a command; without a lock."""
     gateway, sender = names.container(bot, "gateway"), f"{bot}-gateway"
-    for _ in range(100):
-        if start_while_paused(lab, gateway):
+    for attempt in range(100):
+        if start_while_paused(lab, gateway, attempt % 12 / 100):
             break
         lab.sh(f"docker unpause {gateway}")
     else:

@@ -90,10 +90,10 @@ def test_a_chain_comes_back_as_it_was(bot: Files, tmp_path: Path) -> None:
     made = chain_of_three(bot)
     copy_noted(bot.root, BOT)
     into = tmp_path / "fetched"
-    assert fetch_chain(place(bot), made[1].split(".")[0], into) == made[:2]
+    assert fetch_chain(place(bot), made[1].split(".")[0], into, 0) == made[:2]
     assert [record.problem for record in list_snapshots(into)] == ["", ""]
     assert all((into / name).read_bytes() == (bot.directory / name).read_bytes() for name in names(into))
-    assert fetch_chain(place(bot), "latest", into) == made
+    assert fetch_chain(place(bot), "latest", into, 0) == made
 
 
 @pytest.fixture
@@ -158,6 +158,22 @@ def test_what_was_approved_opens_with_age_and_git_alone(
     assert (tmp_path / "opened" / "workspace" / "AGENTS.md").read_text() == "first"
 
 
+def test_what_was_approved_is_packed_again_for_a_new_key(
+    bot: Files, approved: Callable[[str], str], tmp_path: Path
+) -> None:
+    approved("first")
+    copy_noted(bot.root, BOT)
+    identity, recipient = make_key_pair()
+    (bot.root / "secrets" / BOT / "snapshot.pub").write_text(f"{recipient}\n")
+    copy_noted(bot.root, BOT)
+    copy_noted(bot.root, BOT)
+    assert len(histories(bot.directory)) == 1
+    newest = histories(tmp_path / "elsewhere" / BOT)[-1]
+    (tmp_path / "key").write_text(f"{identity}\n")
+    opened = ["age", "-d", "-i", str(tmp_path / "key"), "-o", str(tmp_path / "bundle")]
+    subprocess.run([*opened, str(tmp_path / "elsewhere" / BOT / newest)], check=True, timeout=60)
+
+
 def test_old_copies_of_what_was_approved_go_by_their_number(
     bot: Files, approved: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -220,6 +236,46 @@ def test_a_copy_that_may_not_be_approved_makes_nothing(
     assert not (home / "origin.git").exists()
 
 
+def test_a_history_that_is_too_large_is_not_fetched(bot: Files, approved: Callable[[str], str], tmp_path: Path) -> None:
+    approved("first")
+    copy_noted(bot.root, BOT)
+    home = bot.state.parent
+    (home / "origin.git").rename(tmp_path / "origin.git")
+    copied = tmp_path / "elsewhere" / BOT
+    os.truncate(copied / histories(copied)[-1], (1 << 30) + 1)
+    with pytest.raises(Conflict, match="more than the 1073741824 that a history may have"):
+        fetch_history(bot.root, BOT, place(bot), (), os.geteuid())
+    assert not (home / "origin.git").exists()
+
+
+def test_a_place_that_sends_more_than_it_said_fills_no_disk(bot: Files, tmp_path: Path) -> None:
+    (made,) = chain_of_three(bot)[:1]
+    copy_noted(bot.root, BOT)
+    held = tmp_path / "held"
+    held.mkdir()
+    os.truncate(tmp_path / "elsewhere" / BOT / made, 64 << 20)
+    with pytest.raises(CoreError, match="cannot be used"):
+        place(bot).download(held, {made: 1000})
+    assert sum(path.stat().st_size for path in held.iterdir()) < 2 << 20
+
+
+def test_nothing_is_fetched_where_there_is_no_room(bot: Files, tmp_path: Path) -> None:
+    chain_of_three(bot)
+    copy_noted(bot.root, BOT)
+    with pytest.raises(Conflict, match="are to stay free"):
+        fetch_chain(place(bot), "latest", tmp_path / "fetched", 1 << 60)
+    assert list((tmp_path / "fetched").iterdir()) == []
+
+
+def test_records_that_nobody_wrote_are_not_fetched(bot: Files, tmp_path: Path) -> None:
+    chain_of_three(bot)
+    copy_noted(bot.root, BOT)
+    record = next((tmp_path / "elsewhere" / BOT).glob("*.json"))
+    os.truncate(record, (64 << 20) + 1)
+    with pytest.raises(Conflict, match="not of our making"):
+        fetch_chain(place(bot), "latest", tmp_path / "fetched", 0)
+
+
 def test_a_pack_that_is_cut_off_leaves_the_one_before(
     bot: Files, approved: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +298,7 @@ def test_a_missing_link_is_named_before_anything_is_fetched(bot: Files, tmp_path
     copy_noted(bot.root, BOT)
     (tmp_path / "elsewhere" / BOT / made[1]).unlink()
     with pytest.raises(BrokenChain, match="is missing"):
-        fetch_chain(place(bot), "latest", tmp_path / "fetched")
+        fetch_chain(place(bot), "latest", tmp_path / "fetched", 0)
     assert not (tmp_path / "fetched").exists()
 
 
@@ -297,7 +353,7 @@ def test_a_locked_bot_is_not_copied(bot: Files, tmp_path: Path) -> None:
 
 def test_no_copies_are_no_error_until_one_is_wanted(bot: Files, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="has no copy of a snapshot"):
-        fetch_chain(place(bot, "another"), "latest", tmp_path / "fetched")
+        fetch_chain(place(bot, "another"), "latest", tmp_path / "fetched", 0)
 
 
 def test_settings_without_copies_want_none(bot: Files) -> None:
@@ -377,7 +433,7 @@ def test_another_host_takes_copies_and_an_impostor_gets_none(bot: Files, tmp_pat
                     copy_noted(bot.root, BOT)
                 assert list((tmp_path / "served").iterdir()) == []
         copy_noted(bot.root, BOT)
-        assert fetch_chain(place(bot), "latest", tmp_path / "fetched") == made
+        assert fetch_chain(place(bot), "latest", tmp_path / "fetched", 0) == made
     assert set(made) <= set(names(tmp_path / "served" / "bots" / BOT))
 
 
@@ -399,7 +455,7 @@ def test_an_s3_store_takes_copies_and_gives_them_back(
         assert place(bot).sizes() == {}
         copy_noted(bot.root, BOT)
         assert set(made) <= set(place(bot).sizes())
-        assert fetch_chain(place(bot), "latest", tmp_path / "fetched") == made[2:]
+        assert fetch_chain(place(bot), "latest", tmp_path / "fetched", 0) == made[2:]
         assert (tmp_path / "fetched" / made[2]).read_bytes() == (bot.directory / made[2]).read_bytes()
         prune_copies(place(bot), Retention(last=1, daily=0, weekly=0, monthly=0), NOW)
         assert [name for name in place(bot).sizes() if name.endswith(".age")] == made[2:]
