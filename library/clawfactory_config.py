@@ -15,7 +15,8 @@ options:
     required: true
   state:
     description:
-      - V(validated) only asks OpenClaw, where something would change, and remembers that it agreed.
+      - V(validated) only asks OpenClaw, where something would change, and remembers that it agreed. In check mode it
+        asks, too, and remembers nothing.
       - V(known_good) puts back what was there before the last change.
     type: str
     choices: [present, validated, known_good]
@@ -41,7 +42,7 @@ options:
     type: path
     required: true
 attributes:
-  check_mode: {support: full, description: Reports what would change, without validating.}
+  check_mode: {support: full, description: "Reports what would change; asks OpenClaw with V(validated) only."}
   diff_mode: {support: full, description: Shows openclaw.json; it holds references to secrets, never values.}
 author: ClawFactory
 """
@@ -115,8 +116,7 @@ def install(module: AnsibleModule) -> dict[str, object]:
 
 
 def ask(module: AnsibleModule) -> dict[str, object]:
-    if not module.check_mode:
-        config_install.validate_config(plan(module), asking(module))
+    config_install.validate_config(plan(module), asking(module), remember=not module.check_mode)
     return {"changed": False}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +77,19 @@ def plan_config(request: ConfigRequest) -> ConfigPlan:
     return ConfigPlan(plan_files(specs), text, request)
 
 
-def validate_config(plan: ConfigPlan, validate: Validate) -> None:
-    """Validate what is about to be installed, and remember it; installs nothing.
+def validate_config(plan: ConfigPlan, validate: Validate, *, remember: bool = True) -> None:
+    """Validate what is about to be installed; installs nothing.
 
+    :param remember: keep that it passed; without that nothing is left on the machine.
     :raises InvalidInput: OpenClaw refuses the configuration.
     """
-    if plan.changed:
+    if not plan.changed or _has_passed(plan.request, plan.operator_text):
+        return
+    if remember:
         _validate_once(plan.request, plan.operator_text, validate)
+    else:
+        with tempfile.TemporaryDirectory(prefix="clawfactory-config-") as made:
+            _validate_in(Path(made) / "config", plan.request, plan.operator_text, validate)
 
 
 def apply_config(plan: ConfigPlan, validate: Validate) -> None:
@@ -125,14 +132,27 @@ def keep_known_good(directory: Path) -> None:
         write_atomic(kept / name, source.read_bytes() if source.exists() else b"{}\n", mode=0o640, owner=0, group=0)
 
 
+def _passed(request: ConfigRequest, operator_text: str) -> Path:
+    """Mark of what passed: the same bytes and the same OpenClaw give the same answer, and asking costs six seconds."""
+    return request.remembered / digest("\0".join((request.image_id, request.content, operator_text)).encode())
+
+
+def _has_passed(request: ConfigRequest, operator_text: str) -> bool:
+    return bool(request.image_id) and _passed(request, operator_text).exists()
+
+
 def _validate_once(request: ConfigRequest, operator_text: str, validate: Validate) -> None:
-    """The same bytes and the same OpenClaw give the same answer, and asking costs six seconds."""
-    key = digest("\0".join((request.image_id, request.content, operator_text)).encode())
-    passed = request.remembered / key
-    if request.image_id and passed.exists():
+    if _has_passed(request, operator_text):
         return
     # Not beside the target: a refused bot leaves no directory behind.
-    candidate = request.remembered / f".{request.directory.parent.name}"
+    _validate_in(request.remembered / f".{request.directory.parent.name}", request, operator_text, validate)
+    if request.image_id:
+        request.remembered.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_atomic(_passed(request, operator_text), b"", mode=0o644)
+
+
+def _validate_in(candidate: Path, request: ConfigRequest, operator_text: str, validate: Validate) -> None:
+    """:param candidate: directory to make, and to remove."""
     shutil.rmtree(candidate, ignore_errors=True)
     candidate.mkdir(mode=0o755, parents=True)
     try:
@@ -149,6 +169,3 @@ def _validate_once(request: ConfigRequest, operator_text: str, validate: Validat
         ) from error
     finally:
         shutil.rmtree(candidate, ignore_errors=True)
-    if request.image_id:
-        request.remembered.mkdir(mode=0o755, parents=True, exist_ok=True)
-        write_atomic(passed, b"", mode=0o644)

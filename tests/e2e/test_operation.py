@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+import pytest
+
 from tests.support.bots import Bot
 from tests.support.playbooks import ansible_playbook
 
@@ -16,10 +18,11 @@ def configuration(bot: Bot) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_configuration_that_openclaw_refuses_changes_nothing(bot: Bot) -> None:
+@pytest.mark.parametrize("mode", [[], ["--check", "--diff"]], ids=["run", "check"])
+def test_configuration_that_openclaw_refuses_changes_nothing(bot: Bot, mode: list[str]) -> None:
     before, container = configuration(bot), bot.inspect("gateway")
     bad = json.dumps({"gateway_config": {"gateway": {"controlUi": {"enabled": "perhaps"}}}})
-    run = ansible_playbook("site.yml", INVENTORY, "--limit", "e2e", "--extra-vars", bad)
+    run = ansible_playbook("site.yml", INVENTORY, "--limit", "e2e", "--extra-vars", bad, *mode)
     assert run.returncode == 2
     message = run.failures["e2e"]
     assert "gateway.controlUi.enabled" in message, message

@@ -91,4 +91,15 @@ def test_asking_remembers_the_answer_and_installs_nothing(run_module, arguments,
 def test_asking_tells_a_refusal(run_module, arguments, asked):
     result = run_module(MODULE, state="validated", content='{"refused": 1}', **arguments)
     assert result["failed"] and "refused: Unrecognized key" in result["msg"]
-    assert not run_module(MODULE, check=True, state="validated", content='{"refused": 1}', **arguments).get("failed")
+
+
+def test_check_mode_asks_too_and_leaves_nothing(run_module, arguments, asked):
+    refused = run_module(MODULE, check=True, state="validated", content='{"refused": 1}', **arguments)
+    assert refused["failed"] and "refused: Unrecognized key" in refused["msg"]
+    assert not run_module(MODULE, check=True, state="validated", content='{"a": 1}', **arguments)["changed"]
+    assert not Path(arguments["remembered"]).exists() and list(Path(arguments["directory"]).parent.iterdir()) == []
+    assert [run["mount"][0].exists() for run in asked] == [False] * len(asked)
+    run_module(MODULE, state="validated", content='{"a": 1}', **arguments)
+    count = len(asked)
+    run_module(MODULE, check=True, state="validated", content='{"a": 1}', **arguments)
+    assert len(asked) == count, "what has passed is not asked again"
