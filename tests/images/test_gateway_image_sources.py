@@ -313,6 +313,7 @@ def runs(official, tmp_path_factory, traces) -> Runs:
     traces.commits.append(new)
     more = {
         "pinned": pulls("pull", official.reference, official.digest),
+        "misnamed": {**pulls("pull", official.reference, official.digest), "gateway_version": f"2026.9.5-{RUN}"},
         "moved": forks(fork.url, new),
         # Here, and not in the first run, where it would make the same layers at the same time as `forked`.
         "broken": forks(fork.url, broken),
@@ -356,6 +357,14 @@ def test_what_has_the_pinned_digest_is_pulled(runs, official):
     assert shell(image, "openclaw --version").startswith("OpenClaw 2026.9.6")
 
 
+def test_another_version_than_its_name_says_is_refused(runs):
+    expected = f"the image has OpenClaw 2026.9.6, and gateway_version is 2026.9.5-{RUN}; correct that"
+    message = messages(runs.second)["misnamed"]
+    assert f"{named('misnamed')}: clawfactory-gateway:2026.9.5-{RUN}-pull-" in message
+    assert expected in message
+    assert docker("image", "ls", "--quiet", f"clawfactory-gateway:2026.9.5-{RUN}-*").stdout == ""
+
+
 def test_a_fork_is_built_at_its_commit_and_stays_there(runs):
     for image, commit, changes in (
         (images(runs.first)["forked"], runs.commits[0], "first"),
@@ -396,7 +405,7 @@ def test_the_fork_itself_is_asked_about_its_configuration(runs):
 
 def test_nothing_of_a_bot_is_made_before(runs):
     bots = {*runs.first.stats, *runs.second.stats}
-    assert len(bots) == 11
+    assert len(bots) == 12
     assert [path for path in ROOT.glob("*/*") if path.name in bots] == []
     assert not (ROOT / "allocations.json").exists() or bots.isdisjoint(
         json.loads((ROOT / "allocations.json").read_text())["bots"]

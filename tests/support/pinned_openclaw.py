@@ -29,7 +29,7 @@ def reference(base: str, version: str = VERSION, digest: str = DIGEST) -> str:
             "name": "clawfactory-gateway",
             "version": f"{version}-pull",
             "context": [{"src": str(_FILES), "dest": "."}],
-            "args": {"UPSTREAM_IMAGE": f"ghcr.io/openclaw/openclaw@{digest}"},
+            "args": {"UPSTREAM_IMAGE": f"ghcr.io/openclaw/openclaw@{digest}", "GATEWAY_VERSION": version},
         },
         base,
     )
