@@ -92,12 +92,14 @@ def read_process(directory: Path) -> Process:
 
     :raises OSError: it has ended.
     """
-    status = dict(line.split(":\t", 1) for line in (directory / "status").read_text().splitlines() if ":\t" in line)
-    devices = (directory / "net" / "dev").read_text().splitlines()[2:]
-    ids = _CONTAINER_ID.findall((directory / "cgroup").read_text())
+    # Not splitlines: the name of a process, which comes first, may have what that takes for the end of a line.
+    lines = (directory / "status").read_text(errors="replace").split("\n")
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    devices = (directory / "net" / "dev").read_text(errors="replace").splitlines()[2:]
+    ids = _CONTAINER_ID.findall((directory / "cgroup").read_text(errors="replace"))
     mounts = {}
-    for line in (directory / "mountinfo").read_text().splitlines():
-        fields = line.split()
+    for line in (directory / "mountinfo").read_text(errors="surrogateescape").split("\n")[:-1]:
+        fields = line.split(" ")
         mounts[_unescaped(fields[4])] = "ro" in fields[5].split(",")
     return Process(
         pid=int(directory.name),

@@ -184,10 +184,11 @@ class Stage:
         process = self.proc / str(pid)
         (process / "ns").mkdir(parents=True, exist_ok=True)
         (process / "cgroup").write_text(cgroups)
-        (process / "stat").write_text(f"{pid} ({name}) S {parent} 0")
-        (process / "status").write_text(f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
-        (process / "comm").write_text(f"{name}\n")
-        (process / "cmdline").write_bytes(name.encode() + b"\0--flag\0")
+        odd = name.encode("utf-8", "surrogateescape")
+        (process / "stat").write_bytes(b"%d (%b) S %d 0" % (pid, odd, parent))
+        (process / "status").write_bytes(b"Name:\t%b\nUid:\t%d\t%d\t%d\t%d\n" % (odd, uid, uid, uid, uid))
+        (process / "comm").write_bytes(odd + b"\n")
+        (process / "cmdline").write_bytes(odd + b"\0--flag\0")
         if not (process / "ns" / "pid").is_symlink():
             (process / "ns" / "pid").symlink_to("pid:[1]")
 

@@ -119,7 +119,7 @@ class Engine:
     def _runs(self) -> bool:
         """Whether there is an engine of this machine, and not only of a container on it."""
         try:
-            pid = self._pidfile.read_text().strip()
+            pid = self._pidfile.read_text(errors="replace").strip()
         except OSError:
             pid = ""
         if pid.isdigit() and self._is_engine(pid):
@@ -129,9 +129,9 @@ class Engine:
     def _is_engine(self, pid: str) -> bool:
         process = self._proc / pid
         try:
-            if (process / "comm").read_text().strip() != "dockerd":
+            if (process / "comm").read_text(errors="replace").strip() != "dockerd":
                 return False
-            if (process / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+            if (process / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX":
                 return False
             return os.readlink(process / "ns" / "pid") == os.readlink(self._proc / "self" / "ns" / "pid")
         except OSError:

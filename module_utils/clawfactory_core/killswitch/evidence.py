@@ -85,7 +85,7 @@ def _connections(pid: int, proc: Path) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for table in _TABLES:
         try:
-            rows = (proc / str(pid) / "net" / table).read_text().splitlines()[1:]
+            rows = (proc / str(pid) / "net" / table).read_text(errors="replace").splitlines()[1:]
         except OSError:
             continue  # it has ended, or the kernel lacks the protocol
         for row in rows[: _MAX_CONNECTIONS - len(found)]:

@@ -60,14 +60,18 @@ class Guard:
     def run(self) -> None:
         """Hold every lock until told to end."""
         while not self._ending.is_set():
-            busy = False
+            problems: list[str] = []
+            # Whatever it is, the next look may go better; a guard that ends guards nothing, and a bot must not end it.
             try:
                 busy = self.once()
+            except Exception as error:  # noqa: BLE001 - see above
+                busy = True
+                problems.append(_told(error))
+            try:
                 self._end_frozen()
-                self._complain("")
-            except (CoreError, OSError) as error:
-                # Whatever it is, the next look may go better; a guard that ends guards nothing.
-                self._complain(str(error))
+            except Exception as error:  # noqa: BLE001 - see above
+                problems.append(_told(error))
+            self._complain("; ".join(problems))
             self._ending.wait(BUSY_SECONDS if busy else IDLE_SECONDS)
 
     def once(self) -> bool:
@@ -183,6 +187,10 @@ class Guard:
         if text and text != self._complaint:
             _LOG.error("%s", text)
         self._complaint = text
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, (CoreError, OSError)) else repr(error)
 
 
 def _age(root: Path, bot: str) -> float:

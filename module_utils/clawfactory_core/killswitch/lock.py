@@ -138,7 +138,10 @@ def _apply(request: LockRequest, world: World) -> Outcome:
         records = _mark(request, before, outcome)
         switch = Switch(request.root, request.bots, world)
         if request.take_evidence and not again:
-            switch.take_evidence()
+            try:
+                switch.take_evidence()
+            except Exception as error:  # noqa: BLE001 - what the bot is like must not keep it from being killed
+                outcome.problems.append(f"evidence: {error!r}")
         killed = switch.kill_once()
         # The engine starts what died after a tenth of a second, so it is told at once; nothing waits for it.
         turning = Background(lambda: switch.turn_policies_off(records, outcome.problems))

@@ -167,7 +167,13 @@ class Network:
     def _run(self, arguments: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
-                [self._nft, *arguments], input=text, capture_output=True, text=True, timeout=_SECONDS, check=False
+                [self._nft, *arguments],
+                input=text,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_SECONDS,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NetworkError(f"nft cannot be run: {error}") from error

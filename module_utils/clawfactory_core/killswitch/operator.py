@@ -29,7 +29,7 @@ def find_session(proc: Path = Path("/proc"), pid: int | None = None) -> Session 
         process = proc / str(current)
         try:
             environment = (process / "environ").read_bytes()
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            parent = int((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             return None
         for entry in environment.split(b"\0"):

@@ -96,7 +96,7 @@ class Processes:
             if not name.isdigit():
                 continue
             try:
-                cgroups = (self._proc / name / "cgroup").read_text()
+                cgroups = _read(self._proc / name / "cgroup")
                 ids = frozenset(_ID.findall(cgroups))
                 if not ids:
                     continue
@@ -151,8 +151,8 @@ class Processes:
         for name in os.listdir(self._proc):
             if name.isdigit():
                 try:
-                    if (self._proc / name / "comm").read_text().rstrip("\n") in _RUNTIMES:
-                        found[int(name)] = (self._proc / name / "cgroup").read_text()
+                    if _read(self._proc / name / "comm").rstrip("\n") in _RUNTIMES:
+                        found[int(name)] = _read(self._proc / name / "cgroup")
                 except (FileNotFoundError, ProcessLookupError):
                     continue  # it has ended
         return found
@@ -180,7 +180,7 @@ class Processes:
     def hierarchies(self) -> list[Hierarchy]:
         """Those that freeze and kill: version 2, and the freezer of version 1."""
         found = []
-        for line in (self._proc / "self" / "mountinfo").read_text().splitlines():
+        for line in _read(self._proc / "self" / "mountinfo").split("\n")[:-1]:
             before, _, after = line.partition(" - ")
             fields, (kind, _source, options) = before.split(), after.split()[:3]
             controllers = frozenset({"freezer"} & set(options.split(",")))
@@ -220,11 +220,11 @@ class Processes:
 
     def _stat(self, name: str) -> tuple[str, int]:
         """A process's state and its parent's number."""
-        fields = (self._proc / name / "stat").read_text().rpartition(")")[2].split()
+        fields = _read(self._proc / name / "stat").rpartition(")")[2].split()
         return fields[0], int(fields[1])
 
     def _uid(self, name: str) -> int:
-        for line in (self._proc / name / "status").read_text().splitlines():
+        for line in _read(self._proc / name / "status").split("\n"):
             if line.startswith("Uid:"):
                 return int(line.split()[1])
         return 0
@@ -244,16 +244,21 @@ def _of_container(hierarchy: Hierarchy, process: Process) -> Path | None:
     return None
 
 
+def _read(path: Path) -> str:
+    """A file of the kernel's, whose lines end with LF alone: a process may give itself a name of any other bytes."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
 def _control(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return _read(path).strip()
     except OSError:
         return ""  # not a file of this version, or the cgroup has just gone
 
 
 def _pids(directory: Path) -> list[int]:
     try:
-        return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
+        return [int(line) for line in _read(directory / "cgroup.procs").split()]
     except OSError:
         return []
 
@@ -265,7 +270,7 @@ def _send(process: Process, proc: Path) -> None:
     except ProcessLookupError:
         return
     try:
-        cgroups = (proc / str(process.pid) / "cgroup").read_text()
+        cgroups = _read(proc / str(process.pid) / "cgroup")
         if cgroups == process.cgroups or process.containers & set(_ID.findall(cgroups)):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except (FileNotFoundError, ProcessLookupError):

@@ -217,6 +217,21 @@ def test_second_lock_is_a_no_op_and_unlock_gives_everything_back(lab: Lab, bot: 
     assert kept and connection(lab, "lab2") == kept, "the neighbour's connection is the same"
 
 
+def test_no_name_that_a_process_gives_itself_saves_it(lab: Lab, bot: str) -> None:
+    """``stat``, ``status`` and ``comm`` of the kernel show it as it is."""
+    rename = r"import ctypes, time; ctypes.CDLL(None).prctl(15, b'\xff\x1cUid:\t0'); time.sleep(600)"
+    lab.run(bot, "sbx-odd", f'python -c "{rename}"')
+    try:
+        wait_for("the name", lambda: lab.sh("grep -lP '\\x1cUid' /proc/[0-9]*/comm", check=False), 30)
+        time.sleep(3)  # the guard looks at every process of the machine
+        assert lab.sh("systemctl show --property NRestarts --value clawfactory-killswitch") == "0"
+        done = lab.lock(bot)
+        assert (done["left"], done["problems"]) == ([], [])
+        lab.stays_dead(bot, done["over"])
+    finally:
+        lab.sh(f"docker rm -f clawfactory-{bot}-sbx-odd")
+
+
 def test_foreign_rules_stay_byte_for_byte(lab: Lab, bot: str) -> None:
     lab.sh(
         "nft 'add table inet mine; add chain inet mine c { type filter hook input priority 0; policy accept; };"

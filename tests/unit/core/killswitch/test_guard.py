@@ -141,19 +141,28 @@ def test_boot_cuts_without_asking_an_engine(stage, guard, gateway):
     assert stage.filter.cut_off == {"bot1"} and stage.server.updates == []
 
 
-def test_it_goes_on_after_an_error(stage, guard, monkeypatch):
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), ValueError("nobody has thought of this")])
+def test_it_goes_on_after_an_error(stage, guard, monkeypatch, error):
     looks: list[int] = []
 
     def once(self) -> bool:
         looks.append(1)
         if len(looks) == 3:
             self._ending.set()
-        raise OSError("the disk is gone")
+        raise error
 
     monkeypatch.setattr(Guard, "once", once)
-    monkeypatch.setattr(guard_module, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(guard_module, "BUSY_SECONDS", 0.0)
     guard.run()
     assert len(looks) == 3
+
+
+def test_name_of_a_process_does_not_end_it(stage, guard, gateway):
+    stage.have_process(7, "\udcff\udcfe", f"0::/docker/{gateway}\n")
+    stage.have_process(8, "\udcff\udcfe", "0::/\n")
+    guard.once()
+    guard._end_frozen()
+    assert stage.alive() == set()
 
 
 def test_engine_that_is_busy_keeps_nothing_from_dying(stage, guard, gateway, monkeypatch):

@@ -331,3 +331,32 @@ def test_bots_user_outside_of_a_container_is_let_be(stage, request_):
     stage.have_process(7, "snapshot", f"0::/docker/{'f' * 64}/system.slice/clawfactory-jobs.service\n", uid=20001)
     apply_lock(request_, stage.world)
     assert stage.alive() == {7}
+
+
+@pytest.mark.parametrize("name", ["\udcff\udcfe", "\x1cUid:\t20002", "a) R 1 (b", "\x85\u2028"])
+def test_name_of_a_process_saves_nobody_and_accuses_nobody(stage, request_, name):
+    """A process may call itself by any bytes."""
+    slots = {
+        "bot1": {"slot": 0, "gateway_port": 1, "controller_port": 2},
+        "bot2": {"slot": 1, "gateway_port": 3, "controller_port": 4},
+    }
+    (stage.root / "allocations.json").write_text(json.dumps({"schema": 1, "bots": slots}))
+    number = stage.container("bot1", "gateway", processes=0)
+    stage.spawn(number)
+    stage.have_process(7, name, f"0::/docker/{number}\n", uid=20001)
+    # Of a container that the engine's files do not tell, by its user alone.
+    stage.have_process(8, name, f"0::/docker/{'a' * 64}\n", uid=20001)
+    apply_lock(request_, stage.world)
+    assert stage.alive() == set()
+
+
+def test_evidence_that_cannot_be_taken_keeps_nothing_alive(stage, request_, monkeypatch):
+    stage.container("bot1", "gateway")
+
+    def take(*_arguments):
+        raise ValueError("nobody has thought of this")
+
+    monkeypatch.setattr(evidence, "take", take)
+    done = apply_lock(request_, stage.world)
+    assert stage.alive() == set()
+    assert any("nobody has thought of this" in problem for problem in done.problems)
