@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +23,10 @@ MAX_STREAMS = 64
 MAX_PENDING_EXECS = 256
 MAX_EXECS = 4096
 PENDING_SECONDS = 600.0
+#: Of one container: execs that were forgotten without a start. Only its end frees the engine of them.
+MAX_ABANDONED_EXECS = 256
+#: Answers about all containers at the same time: whoever does not read them waits for himself.
+MAX_ANSWERS = 4
 #: A refusal costs this much more for each one of the last seconds, so that there are at most a few a second.
 REFUSAL_STEP_SECONDS = 0.02
 REFUSALS_FORGOTTEN_PER_SECOND = 5.0
@@ -63,10 +67,12 @@ class AuditLog:
 class Exec:
     """An exec that a client was handed.
 
+    :param container: id of the one it is in.
     :param tty: whether it was created with a terminal.
     :param created: time of the event loop.
     """
 
+    container: str
     tty: bool
     created: float
     started: bool = False
@@ -77,22 +83,29 @@ class Execs:
     """The execs handed to one client, by id; the oldest are forgotten, and those never started."""
 
     _known: OrderedDict[str, Exec] = field(default_factory=OrderedDict)
+    _abandoned: Counter[str] = field(default_factory=Counter)
 
-    def check_room(self) -> None:
-        """:raises Refused: 429, too many wait for their start."""
+    def check_room(self, container: str) -> None:
+        """:raises Refused: 429, too many wait for their start, or were left alone in this container."""
         now = asyncio.get_running_loop().time()
         for exec_id in [
             key for key, one in self._known.items() if not one.started and one.created < now - PENDING_SECONDS
         ]:
-            del self._known[exec_id]
+            self._forget(self._known.pop(exec_id))
         if sum(not one.started for one in self._known.values()) >= MAX_PENDING_EXECS:
             raise Refused(429, "too many execs were created and not started")
+        if self._abandoned[container] >= MAX_ABANDONED_EXECS:
+            raise Refused(429, "too many execs of the container were never started; make it anew")
 
-    def add(self, exec_id: str, *, tty: bool) -> None:
+    def add(self, exec_id: str, *, container: str, tty: bool) -> None:
         """Remember an exec as handed to the client."""
-        self._known[exec_id] = Exec(tty, asyncio.get_running_loop().time())
+        self._known[exec_id] = Exec(container, tty, asyncio.get_running_loop().time())
         while len(self._known) > MAX_EXECS:
-            self._known.popitem(last=False)
+            self._forget(self._known.popitem(last=False)[1])
+
+    def _forget(self, one: Exec) -> None:
+        if not one.started:
+            self._abandoned[one.container] += 1
 
     def get(self, exec_id: str) -> Exec | None:
         """The exec, if it was handed to this client."""
@@ -110,6 +123,7 @@ class Client:
         self.profile: Profile = profile
         self.execs = Execs()
         self.connections = asyncio.Semaphore(MAX_CONNECTIONS)
+        self.answers = asyncio.Semaphore(MAX_ANSWERS)
         self.streams = 0
         self._log = log
         self._refusing = asyncio.Lock()

@@ -1,7 +1,8 @@
-"""Container health check: ``python -m broker_app.healthcheck [settings file]`` asks ``/_ping`` on the gateway's socket.
+"""Container health check: ``python -m broker_app.healthcheck [settings file]`` asks ``/_ping`` on a client's socket.
 
 Healthy means that the broker serves and that the engine answers it. Uses the standard library alone, because the engine
-starts it every few seconds; the broker answers this one call to a process of its own user.
+starts it every few seconds; the broker answers this one call to a process of its own user. The socket is the
+controller's: a gateway may fill the places of its own, which says nothing about the broker.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def check(path: str) -> str | None:
 def main() -> int:
     """Check once; return the exit code."""
     settings = json.loads(Path(sys.argv[1] if len(sys.argv) > 1 else _SETTINGS).read_bytes())
-    problem = check(settings["clients"]["gateway"]["socket"])
+    problem = check(settings["clients"]["controller"]["socket"])
     if problem:
         sys.stderr.write(f"{problem}\n")
     return 1 if problem else 0

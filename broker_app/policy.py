@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from .binds import (
     is_clean_path,
     parse_bind,
 )
+from .engine import ANSWER_BYTES
 from .models import ContainerCreate, ExecCreate, ExecStart
 from .refusal import Refused
 from .settings import CHECK_LABEL, IMAGE_LABEL, SMALLEST_MEMORY, Settings
@@ -29,7 +31,11 @@ COMMAND = ["sleep", "infinity"]
 #: Where a checker has the bot's directory, and below which directory the sources, numbered.
 CHECK_BASE = "/m/base"
 CHECK_ROOT = "/m"
+#: Of what clients say of all sandboxes together, in the engine's list of them; half of what is read of an answer.
+LISTED_BYTES = ANSWER_BYTES // 2
 
+# Of a label or a mount there, besides what the client says.
+_LISTED_OVERHEAD = 160
 _NAME_REST = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CHECKER_REST = "check-"
 _LONGEST_NAME = 63
@@ -126,7 +132,17 @@ def plan_create(
         PidsLimit=_limited(asked.PidsLimit, limits.pids, least=1),
         Tmpfs=_tmpfs(settings, asked.Tmpfs),
     )
+    # The broker asks the engine for all of them at once, and has to be able to read that.
+    if _listed_bytes(body["Labels"], binds) > LISTED_BYTES // settings.sandbox.max_count:
+        raise Refused(403, "labels and binds are larger than they may be")
     return body
+
+
+def _listed_bytes(labels: Mapping[str, str], binds: Sequence[Bind]) -> int:
+    """At least what the engine's list has of a sandbox because of these: it escapes ``<``, ``>`` and ``&`` as well."""
+    texts = [*labels, *labels.values(), *(text for bind in binds for text in (bind.source, bind.target))]
+    escaped = sum(len(json.dumps(text)) + 5 * sum(map(text.count, "<>&")) for text in texts)
+    return escaped + _LISTED_OVERHEAD * (len(labels) + len(binds))
 
 
 def recheck_sandbox(settings: Settings, inspect: Mapping[str, Any], gateway_mounts: Sequence[GatewayMount]) -> None:

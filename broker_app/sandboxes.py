@@ -61,11 +61,17 @@ class Gate:
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
+        self._first = 0
+        self._no_first = asyncio.Event()
+        self._no_first.set()
 
     @contextlib.asynccontextmanager
-    async def shared(self) -> AsyncIterator[None]:
-        """Pass together with others."""
-        async with self._entry:
+    async def shared(self, *, first: bool = False) -> AsyncIterator[None]:
+        """Pass together with others.
+
+        :param first: before all who wait and are not: a bot cannot keep its operator waiting with a crowd of calls.
+        """
+        async with self._enter(first=first):
             self._inside += 1
             self._empty.clear()
         try:
@@ -78,9 +84,31 @@ class Gate:
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Pass when nobody else is inside, and keep everybody out meanwhile."""
-        async with self._entry:
+        async with self._enter(first=False):
             await self._empty.wait()
             yield
+
+    @contextlib.asynccontextmanager
+    async def _enter(self, *, first: bool) -> AsyncIterator[None]:
+        if first:
+            self._first += 1
+            self._no_first.clear()
+            try:
+                await self._entry.acquire()
+            finally:
+                self._first -= 1
+                if not self._first:
+                    self._no_first.set()
+        else:
+            await self._entry.acquire()
+            while self._first:
+                self._entry.release()
+                await self._no_first.wait()
+                await self._entry.acquire()
+        try:
+            yield
+        finally:
+            self._entry.release()
 
 
 class Sandboxes:

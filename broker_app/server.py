@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -29,6 +30,7 @@ SOCKET_MODE = 0o660
 LOG_BYTES = 32 * 1024 * 1024
 #: How long a start that is under way keeps a broker that was told to end.
 SETTLE_SECONDS = 25.0
+_ABOUT_ALL = ("/containers/json", "/info")
 _ACCEPT_PAUSE_SECONDS = 0.2
 _RECOVER_PAUSE_SECONDS = 1.0
 
@@ -146,7 +148,7 @@ class Broker:
                 request = await connection.read_request()
                 if request is None:
                     return None
-                outcome = await self._answer(connection, request, client)
+                outcome = await self._respond(connection, request, client)
             except Refused as refused:
                 await client.refused(connection.said, refused.status, refused.reason)
                 await connection.refuse(_refusal(refused.status, refused.reason))
@@ -156,17 +158,23 @@ class Broker:
                     await client.refused(connection.said, 404, "the container is not this client's")
                 else:
                     await client.missing()
-                outcome = Reply(404, error_body(f"No such container: {missing.reference}"))
+                outcome = await connection.send(Reply(404, error_body(f"No such container: {missing.reference}")))
             except EngineError as error:
                 _logger.error("%s %s failed: %s", *connection.said, error)
-                outcome = Reply(502, error_body("the engine does not answer as it should"))
+                outcome = await connection.send(Reply(502, error_body("the engine does not answer as it should")))
             if isinstance(outcome, Upgraded):
                 return outcome
             if isinstance(outcome, Logs):
-                if not await self._logs(connection, outcome, client):
-                    return None
-            elif not await connection.send(outcome):
+                outcome = await self._logs(connection, outcome, client)
+            if not outcome:
                 return None
+
+    async def _respond(self, connection: Connection, request: Request, client: Client) -> Upgraded | Logs | bool:
+        """Answer a request; a stream or a log is left to the caller, else whether the connection is good for more."""
+        # What is told of all containers may be large, and is held until it has been read.
+        async with client.answers if request.path.endswith(_ABOUT_ALL) else contextlib.nullcontext():
+            outcome = await self._answer(connection, request, client)
+            return await connection.send(outcome) if isinstance(outcome, Reply) else outcome
 
     async def _answer(self, connection: Connection, request: Request, client: Client) -> Outcome:
         if os.path.lexists(self._settings.lock_file):

@@ -117,6 +117,7 @@ def test_broker_log_holds_no_secret(broker: Deployed, outcomes: dict[str, Outcom
 
 def test_engine_is_as_before_after_all_of_it(broker: Deployed, others: set[str], outcomes: dict[str, Outcome]) -> None:
     """What the single attacks did not change, a second and third look at them must not have either."""
+    assert broker.stage.lost(others) == []
     before = broker.stage.fingerprint(others)
     assert wait_for("an engine that rests", lambda: differences(before, broker.stage.fingerprint(others)) == [], 10)
     names = {each.split()[0] for each in before["containers"].values()}

@@ -231,6 +231,7 @@ class TestLinks:
             swaps = int(swapper.stdout.read())
         assert swaps > 1000, "the attacker was too slow to prove anything"
         assert refused > 0, f"no start met the link: {started} started"
+        assert started > 0, f"all {refused} starts were refused, also where there was no link"
         assert _tree(canary) == before
         broker.bot.sh(f"rm -rf {top}*")
 

@@ -91,6 +91,7 @@ def run(
     alone = [attack for attack in attacks if attack.tamed and not attack.slow]
     others = iter([attack for attack in attacks if not attack.tamed and not attack.slow])
     outcomes: dict[str, Outcome] = {}
+    stage.begin(ignore)
     with ThreadPoolExecutor(1) as aside:
         late = aside.submit(_send, stage, slow)
         before = stage.fingerprint(ignore)

@@ -115,6 +115,7 @@ class Stage:
         nested: Sequence[tuple[str, str]], root: str = "/srv/clawfactory",
     ) -> None:  # fmt: skip
         self.machine = machine
+        self._begun: Fingerprint = {}
         directory = f"{root}/bot_repos/{bot}"
         self.scene = Scene(client, {
             "bot": bot, "uid": str(uid), "root": root, "directory": directory, "state": f"{directory}/state",
@@ -134,6 +135,23 @@ class Stage:
         words = self.scene.words
         names = {words[key].partition(":")[0] for key in ("image", "foreign_image", "victim_tag")}
         return self.machine.fingerprint(ignore, {*names, "evil", "alpine"})
+
+    def begin(self, ignore: Collection[str] = ()) -> None:
+        """Remember what is there before the attacks."""
+        self._begun = self.fingerprint(ignore)
+
+    def lost(self, ignore: Collection[str] = ()) -> list[str]:
+        """What was there when the attacks began, and is not as it was.
+
+        What can be done only once, such as a removal, would not be seen by who looks whether it happens again.
+        """
+        now, own = self.fingerprint(ignore), {"networks": {NETWORK}, "volumes": {VOLUME}}
+        return [
+            f"{part}: {key}: {before} -> {now[part].get(key)}"
+            for part, kept in self._begun.items()
+            for key, before in kept.items()
+            if before != now[part].get(key) and key in own.get(part, {key})
+        ]
 
     def set_up(self) -> Scene:
         """Make the neighbours through the engine and the sandboxes through the attacker's socket."""

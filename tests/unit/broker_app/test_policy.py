@@ -53,6 +53,19 @@ def plan(document: dict[str, Any], chosen: Settings = SETTINGS, name: str = NAME
     return plan_create(chosen, name, read_create(document), mounts())
 
 
+def test_what_is_said_of_all_sandboxes_stays_readable():
+    """Or the broker could not read the engine's list of them any more, and would serve nobody."""
+    labels = {f"openclaw.{number}": "é" * 4096 for number in range(8)}
+    few, many = make_settings(), make_settings()
+    few, many = (
+        one.model_copy(update={"sandbox": one.sandbox.model_copy(update={"max_count": count})})
+        for one, count in ((few, 8), (many, 64))
+    )
+    assert plan(changed(Labels=labels), few)["Labels"]["openclaw.7"] == "é" * 4096
+    with pytest.raises(Refused, match="larger than they may be"):
+        plan(changed(Labels=labels), many)
+
+
 def changed(**values: Any) -> dict[str, Any]:
     """The captured request with other values; ``host__Name`` is a field of HostConfig."""
     document = captured()

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from broker_app import clients
+from tests.unit.broker_app.fake_engine import reply
 from tests.unit.broker_app.running import BOT, EXEC, IMAGE, IMAGE_ID, PROBE, exec_start
 
 V = "/v1.41"
@@ -266,8 +268,6 @@ def test_an_exec_is_not_started_without_the_upgrade(broker, engine):
 
 
 def test_execs_that_nobody_starts_come_to_an_end(broker, engine, monkeypatch):
-    from broker_app import clients
-
     monkeypatch.setattr(clients, "MAX_PENDING_EXECS", 5)
     box = engine.named("clawfactory-bot1-sbx-a")
     first = [broker.open_exec(box) for _ in range(5)]
@@ -275,6 +275,42 @@ def test_execs_that_nobody_starts_come_to_an_end(broker, engine, monkeypatch):
     monkeypatch.setattr(clients, "PENDING_SECONDS", 0.0)
     broker.open_exec(box)
     assert broker.raw(exec_start(first[0])).startswith(b"HTTP/1.1 404")
+
+
+def test_execs_whose_start_the_engine_refuses_are_counted_as_not_started(broker, engine, monkeypatch):
+    """In a paused sandbox, say: the engine keeps them for as long as their container."""
+    monkeypatch.setattr(clients, "MAX_PENDING_EXECS", 5)
+
+    async def refuse(heard, reader, writer):
+        await reply(writer, 409, {"message": "container is paused"})
+
+    engine.behaviours["POST /exec/.*/start"] = refuse
+    box = engine.named("clawfactory-bot1-sbx-a")
+    for _ in range(5):
+        with broker.connect() as wire:
+            wire.send(exec_start(broker.open_exec(box)))
+            assert wire.answer().status == 409
+    assert broker.call("POST", f"{SANDBOX}/exec", EXEC).status == 429
+
+
+def test_a_container_takes_only_so_many_execs_that_nobody_starts(broker, engine, monkeypatch):
+    monkeypatch.setattr(clients, "PENDING_SECONDS", 0.0)
+    monkeypatch.setattr(clients, "MAX_ABANDONED_EXECS", 5)
+    box = engine.named("clawfactory-bot1-sbx-a")
+    for _ in range(5):
+        broker.open_exec(box)
+    answer = broker.call("POST", f"{SANDBOX}/exec", EXEC)
+    assert (answer.status, "never started" in answer.message) == (429, True)
+    engine.add("clawfactory-bot1-sbx-b", bot=BOT, service="sandbox")
+    assert broker.call("POST", f"{V}/containers/clawfactory-bot1-sbx-b/exec", EXEC).status == 201
+
+
+@pytest.mark.parametrize(("client", "name", "seconds"), [("gateway", "sbx-a", "10"), ("controller", "gateway", "60")])
+def test_a_bot_cannot_have_its_sandbox_waited_for(broker, engine, client, name, seconds):
+    """While one is being stopped none starts, and what the operator asks for may have to wait as well."""
+    broker.call("POST", f"{V}/containers/clawfactory-bot1-{name}/stop?t=60", client=client)
+    (call,) = engine.calls("POST", "/stop")
+    assert call.query == {"t": seconds}
 
 
 def test_create_is_built_anew(broker, engine):

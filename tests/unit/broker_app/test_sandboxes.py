@@ -434,3 +434,37 @@ def test_the_log_is_the_engines_frames():
         if cut not in (11, 22):
             with pytest.raises(engine_module.EngineError):
                 sandboxes._stdout(frames[:cut])
+
+
+def test_who_is_first_passes_before_all_who_wait():
+    """A bot cannot keep its operator waiting with a crowd of calls."""
+    passed: list[str] = []
+
+    async def scene() -> None:
+        gate, leave = sandboxes.Gate(), asyncio.Event()
+
+        async def start() -> None:
+            async with gate.alone():
+                passed.append("start")
+                await leave.wait()
+
+        async def call(name: str, *, first: bool = False) -> None:
+            async with gate.shared(first=first):
+                passed.append(name)
+
+        tasks = [asyncio.create_task(start())]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(call(f"bot {number}")) for number in range(3)]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(start()))
+        await asyncio.sleep(0)
+        gone = asyncio.create_task(call("gone", first=True))
+        tasks.append(asyncio.create_task(call("operator", first=True)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        leave.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(asyncio.wait_for(scene(), 10))
+    assert passed[:2] == ["start", "operator"]
+    assert sorted(passed[2:]) == ["bot 0", "bot 1", "bot 2", "start"]

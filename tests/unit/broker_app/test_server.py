@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from broker_app import clients, healthcheck, server
-from tests.unit.broker_app.running import Running, descriptors, eventually, exec_start, request, with_own_uid
+from tests.unit.broker_app.running import BOT, Running, descriptors, eventually, exec_start, request, with_own_uid
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="connects as another user")
 
@@ -189,6 +189,23 @@ def test_an_engine_that_hangs_for_one_does_not_hang_the_others(broker, engine):
         wire.send(request("GET", "/v1.41/version"))
     assert broker.call("GET", "/v1.41/info").status == 200
     assert broker.call("GET", "/v1.41/info", client="controller").status == 403
+    for wire in wires:
+        wire.sock.close()
+
+
+def test_lists_that_nobody_reads_are_few(broker, engine):
+    """Each may be large. Other calls and the other client go on."""
+    for number in range(3):
+        engine.add(f"clawfactory-bot1-sbx-{number}", bot=BOT, service="sandbox", long="x" * 400_000)
+    before = len(engine.calls("GET", "/containers/json"))
+    wires = [broker.connect() for _ in range(20)]
+    for wire in wires:
+        wire.send(request("GET", "/v1.41/containers/json?all=1"))
+    assert eventually(lambda: len(engine.calls("GET", "/containers/json")) == before + clients.MAX_ANSWERS)
+    time.sleep(0.3)
+    assert len(engine.calls("GET", "/containers/json")) == before + clients.MAX_ANSWERS
+    assert broker.call("GET", "/v1.41/version").status == 200
+    assert broker.call("GET", "/v1.41/containers/json?all=1", client="controller").status == 200
     for wire in wires:
         wire.sock.close()
 
