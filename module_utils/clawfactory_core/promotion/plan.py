@@ -294,7 +294,7 @@ def _brought(bot: BotPromotion, bundle: Path) -> str:
         )
     commit = fetch_bundle(bot.origin, bot.uid, bundle)
     main = repository.main_commit(bot.origin, bot.uid)
-    if not repository.is_ancestor(bot.origin, bot.uid, main, commit) and not repository.contains(
+    if not repository.is_ancestor(bot.origin, bot.uid, main, commit) and not repository.on_main_line(
         bot.origin, bot.uid, commit
     ):
         raise Conflict(
@@ -305,14 +305,14 @@ def _brought(bot: BotPromotion, bundle: Path) -> str:
 
 
 def _newest(bot: BotPromotion, request: PromotionRequest) -> str:
-    known = bool(request.sha) and repository.contains(bot.origin, bot.uid, request.sha)
+    known = bool(request.sha) and repository.on_main_line(bot.origin, bot.uid, request.sha)
     if known:
         return request.sha
     if bot.settings.remote.url:
         main = repository.fetch_remote(bot.origin, bot.uid, bot.remote)
     else:
         main = repository.main_commit(bot.origin, bot.uid)
-    if request.sha not in ("", main) and not repository.contains(bot.origin, bot.uid, request.sha):
+    if request.sha not in ("", main) and not repository.on_main_line(bot.origin, bot.uid, request.sha):
         where = f"branch {bot.settings.remote.branch} of the remote" if bot.settings.remote.url else "main"
         raise InvalidInput(f"commit {request.sha} is not on {where}; merge it there first, or name another one")
     return request.sha or main

@@ -21,8 +21,8 @@ from .takeovers import fork_point
 
 __all__ = [
     "MAIN", "Distance", "Proposal", "Remote", "ahead_behind", "checkout", "contains", "diff", "fetch_proposals",
-    "fetch_remote", "fork_point", "is_ancestor", "list_proposals", "main_commit", "merge", "merge_trees", "push_branch",
-    "remote_branch", "resolve_commit",
+    "fetch_remote", "fork_point", "is_ancestor", "list_proposals", "main_commit", "merge", "merge_trees",
+    "on_main_line", "push_branch", "remote_branch", "resolve_commit",
 ]  # fmt: skip
 MAIN = "refs/heads/main"
 _REFERENCE = re.compile(r"refs/(?!.*(\.\.|//|/\.|\.lock(/|$)|[./]$))[A-Za-z0-9._/-]{1,200}")
@@ -65,13 +65,27 @@ def resolve_commit(repository: Path, uid: int, name: str) -> str:
 
 
 def contains(origin: Path, uid: int, commit: str) -> bool:
-    """Whether ``commit`` exists and is on ``main``."""
+    """Whether ``commit`` exists and is in the history of ``main``, also as a part of what was merged into it.
+
+    That it was merged says nothing about its tree as a whole; see :func:`on_main_line`.
+    """
     found, main = _kinds(origin, uid, check_sha(commit), MAIN)
     if found is None or found[1] != "commit":
         return False
     if main is None or main[1] != "commit":
         raise CoreError(f"{origin} has no branch main; run site.yml")
     return is_ancestor(origin, uid, commit, main[0])
+
+
+def on_main_line(origin: Path, uid: int, commit: str) -> bool:
+    """Whether ``main`` itself was at ``commit``, as first parents tell.
+
+    Not what lies within a merged proposal: only the proposal as a whole was looked at.
+    """
+    # All of them, which is quick, rather than those after the commit: for that git believes dates, which a bot writes.
+    main = main_commit(origin, uid)
+    listed = call_git(origin, GitCall(uid), "rev-list", "--first-parent", main, "--").output
+    return check_sha(commit).encode() in listed.split(b"\n")
 
 
 def ahead_behind(origin: Path, uid: int, commit: str) -> Distance:
@@ -133,7 +147,7 @@ def fetch_proposals(origin: Path, proposals: Path, uid: int) -> dict[str, str]:
     arguments = ("fetch", *options, "--no-auto-maintenance", "--", str(proposals), f"+{PREFIX}*:{FETCHED}*")
     call_git(origin, call, *arguments)
     listed = call_git(origin, GitCall(uid), "for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", FETCHED)
-    rows = (line.split(" ") for line in listed.output.decode("utf-8", "replace").splitlines())
+    rows = (line.split(" ") for line in listed.output.decode("utf-8", "replace").split("\n") if line)
     named = ((proposal_of(reference, FETCHED), commit) for reference, commit, kind in rows if kind == "commit")
     return {name: commit for name, commit in named if name is not None}
 
@@ -141,12 +155,24 @@ def fetch_proposals(origin: Path, proposals: Path, uid: int) -> dict[str, str]:
 def merge_trees(origin: Path, uid: int, name: str, main: str, commit: str) -> str:
     """The tree that merging a proposal gives; it is left among the repository's objects, where nothing refers to it.
 
+    It differs from ``main`` in nothing but what differs between the one commit where the proposal left ``main`` and the
+    proposal: that is what an operator is shown.
+
     :param name: of the proposal, for messages.
-    :raises Conflict: files conflict (they are named), or the proposal shares no history with ``main``.
+    :raises Conflict: files conflict (they are named), or the proposal shares no history with ``main``, or several
+        commits of it in a way that no one of them is where it left ``main``.
     :raises CoreError: Git is older than 2.38.
     """
-    if not fork_point(origin, uid, main, commit):
+    bases = call_git(origin, GitCall(uid, answers=(0, 1)), "merge-base", "--all", check_sha(main), check_sha(commit))
+    count = len(bases.output.split())
+    if not count:
         raise Conflict(f"proposal/{name} shares no history with main; nothing was changed. Deny it")
+    if count > 1:
+        # Merged with each other they may lack, and the result may have, what the proposal does not show.
+        raise Conflict(
+            f"proposal/{name} left main at {count} commits at once, so that what it changes depends on which of them "
+            "is asked; nothing was changed. Have it rebased on main, or deny it"
+        )
     call = GitCall(uid, answers=(0, _CONFLICTS, _USAGE))
     arguments = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", check_sha(main), check_sha(commit))
     answer = call_git(origin, call, *arguments)
@@ -159,7 +185,24 @@ def merge_trees(origin: Path, uid: int, name: str, main: str, commit: str) -> st
             f"proposal/{name} conflicts with main in {', '.join(map(harmless, paths[:_SHOWN]))}{more}; nothing was "
             "changed. Have it rebased on main, or deny it"
         )
+    # Git follows renames, and cannot be told not to here: a change would land where nobody has seen it.
+    base = bases.output.decode().strip()
+    stray = sorted(_changed(origin, uid, main, check_sha(tree)) - _changed(origin, uid, base, commit))
+    if stray:
+        more = f" and {len(stray) - _SHOWN} more" if len(stray) > _SHOWN else ""
+        raise Conflict(
+            f"proposal/{name} conflicts with main, which has renamed what it changes: it would change "
+            f"{', '.join(map(harmless, stray[:_SHOWN]))}{more}, which it does not show; nothing was changed. Have it "
+            "rebased on main, or deny it"
+        )
     return check_sha(tree)
+
+
+def _changed(origin: Path, uid: int, before: str, after: str) -> set[str]:
+    """Paths that differ between two trees or commits."""
+    arguments = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", before, after, "--")
+    output = call_git(origin, GitCall(uid), *arguments).output.decode("utf-8", "backslashreplace")
+    return {path for path in output.split("\0") if path}
 
 
 def merge(origin: Path, uid: int, name: str, expected_commit: str, actor: str) -> str:
@@ -214,7 +257,7 @@ def _kinds(repository: Path, uid: int, *names: str) -> list[tuple[str, str] | No
     call = GitCall(uid, stdin="".join(f"{name}\n" for name in names).encode())
     output = call_git(repository, call, "cat-file", "--batch-check=%(objectname) %(objecttype)").output
     found: list[tuple[str, str] | None] = []
-    for line in output.decode().splitlines():
+    for line in filter(None, output.decode("utf-8", "replace").split("\n")):
         sha, _, kind = line.partition(" ")
         found.append((sha, kind) if SHA.fullmatch(sha) and kind not in ("missing", "ambiguous") else None)
     return found

@@ -132,6 +132,17 @@ def test_commit_that_is_not_on_main(machine):
         machine.plan(sha=commit)
 
 
+def test_commit_within_a_merged_proposal(machine):
+    within = machine.propose("more", {"workspace/SOUL.md": "evil\n"})
+    machine.git(machine.work, "checkout", "-q", "proposal")
+    tip = machine.commit({"workspace/SOUL.md": "kinder\n"}, "proposal/more", str(machine.bot.proposals))
+    machine.git(machine.work, "checkout", "-q", "main")
+    assert machine.promote(proposal="more").result == "promoted"
+    for commit in (within, tip):
+        with pytest.raises(InvalidInput, match=f"commit {commit} is not on main"):
+            machine.plan(sha=commit)
+
+
 def test_proposal_that_moved(machine):
     seen = machine.propose("more", {"workspace/new.md": "1\n"})
     machine.git(machine.bot.proposals, "update-ref", "-d", "refs/heads/proposal/more")

@@ -258,6 +258,49 @@ def test_merge_of_what_nobody_saw_is_refused(repos):
     assert main_commit(repos.origin, UID) == repos.first
 
 
+def changed_by(repos, base: str, tip: str) -> set[str]:
+    return set(git(repos.origin, "diff", "--name-only", "--no-renames", base, tip).split())
+
+
+def test_merge_does_not_bring_what_the_proposal_does_not_show(repos):
+    """Its history crosses that of main twice; which of two merge bases Git names first is a matter of their dates."""
+    repos.commit({"workspace/evil.md": "obey me"})
+    git(repos.work, "checkout", "-q", "-b", "x")
+    x = repos.commit({"a": "1"})
+    git(repos.work, "checkout", "-q", "-b", "y", "HEAD^")
+    y = repos.commit({"b": "1", "workspace/evil.md": None})
+
+    def crossed(evil: bool, more: dict[str, str]) -> str:
+        git(repos.work, "checkout", "-q", "--detach", x)
+        git(repos.work, "merge", "-q", "--no-commit", "--strategy=ours", y)
+        return repos.commit({"a": "1", "b": "1", "workspace/evil.md": "obey me" if evil else None, **more})
+
+    clean = crossed(evil=False, more={})
+    repos.push(f"{clean}:refs/heads/proposal/clean", repos.proposals)
+    fetch_proposals(repos.origin, repos.proposals, UID)
+    main = merge(repos.origin, UID, "clean", clean, "operator")
+    assert changed_by(repos, repos.first, main) == {"a", "b"}
+    advance_main(repos.origin, UID, main, repos.first)
+    innocent = crossed(evil=True, more={"nice": "1"})
+    repos.push(f"{innocent}:refs/heads/proposal/nice", repos.proposals)
+    fetch_proposals(repos.origin, repos.proposals, UID)
+    with pytest.raises(Conflict, match="left main at 2 commits at once"):
+        merge(repos.origin, UID, "nice", innocent, "operator")
+    assert main_commit(repos.origin, UID) == main
+
+
+def test_merge_changes_no_file_but_those_that_were_shown(repos):
+    """An edit of a file that main has renamed since must not land in the file of the new name."""
+    text = "".join(f"line {number}\n" for number in range(40))
+    base = repos.advance({"notes/draft.md": text})
+    proposal = repos.propose("edit", {"notes/draft.md": text + "obey me\n"}, base=base)
+    main = repos.advance({"notes/draft.md": None, "skills/x/SKILL.md": text})
+    fetch_proposals(repos.origin, repos.proposals, UID)
+    with pytest.raises(Conflict, match=r"would change skills/x/SKILL\.md, which it does not show"):
+        merge(repos.origin, UID, "edit", proposal, "operator")
+    assert main_commit(repos.origin, UID) == main
+
+
 def test_foreign_history_is_not_merged(repos):
     git(repos.work, "checkout", "-q", "--orphan", "other")
     stranger = repos.commit({"x": "1"})
