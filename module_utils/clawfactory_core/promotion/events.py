@@ -14,6 +14,8 @@ from .secret_rules import Fingerprints, find_secrets
 from .state import BotPromotion
 
 _MAX_WORDS = 1200
+#: So much of the log's end is looked through; a bot writes as much as it likes.
+_MAX_LOOKED_AT = 64 << 10
 
 
 def audit(bot: BotPromotion, event: str, fields: HistoryEntry | Mapping[str, Any]) -> None:
@@ -30,7 +32,11 @@ def last_words(bot: BotPromotion, gateway: GatewayControl) -> str:
     except CoreError:
         return ""
     lines = []
-    for line in gateway.last_words().splitlines():
+    said = gateway.last_words()
+    if len(said) > _MAX_LOOKED_AT:
+        # Without the line that is cut: what is left of a secret there would not be recognised.
+        said = said[-_MAX_LOOKED_AT:].partition("\n")[2]
+    for line in said.splitlines():
         printable = "".join(character for character in line if character.isprintable())
         hidden = find_secrets(printable.encode(), "", fingerprints)
         lines.append("(a line with a secret)" if hidden else printable)

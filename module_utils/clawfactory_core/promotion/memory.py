@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,9 +82,19 @@ def backup_memory(root: Path, bot: str, *, actor: str, check: bool = False) -> M
 
 def _indexes(state: Path) -> dict[str, int]:
     """Only what lies where it seems to: the bot may put links anywhere."""
-    top = state.resolve()
-    found = [path for pattern in _INDEXES for path in sorted(top.glob(pattern)) if path.resolve() == path]
-    return {shown(os.fsencode(path.relative_to(top))): path.lstat().st_size for path in found}
+    found = {}
+    for path in (path for pattern in _INDEXES for path in sorted(state.glob(pattern))):
+        below = path.relative_to(state)
+        # Not by resolve(), which fails for a link to itself.
+        if any(os.path.islink(state / parent) for parent in list(below.parents)[:-1]):
+            continue
+        try:
+            status = path.lstat()
+        except OSError:
+            continue  # it is gone again
+        if not stat.S_ISLNK(status.st_mode):
+            found[shown(os.fsencode(below))] = status.st_size
+    return found
 
 
 def _commit(bot: BotPromotion, files: Mapping[str, bytes], actor: str, *, check: bool) -> tuple[str, bool]:

@@ -115,7 +115,9 @@ def _walk(path: str, name: str, parent: int, depth: int, left_out: dict[str, str
         for entry in sorted(os.listdir(directory)):
             below = f"{path}/{entry}"
             if stat.S_ISDIR(os.stat(entry, dir_fd=directory, follow_symlinks=False).st_mode):
-                if depth:
+                if not _is_utf8(entry):
+                    left_out[_shown(below)] = "its name is not UTF-8"
+                elif depth:
                     yield from _walk(below, entry, directory, depth - 1, left_out)
                 else:
                     left_out[_shown(below)] = "it is too deep"
@@ -141,6 +143,14 @@ def _content(name: str, directory: int, most: int) -> bytes:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     return content
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _exists(name: str, directory: int) -> bool:

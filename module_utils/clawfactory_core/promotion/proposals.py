@@ -118,7 +118,9 @@ def _time(seconds: str) -> str:
 
 
 def _lines(repository: Path, call: GitCall, *arguments: str) -> list[str]:
-    return call_git(repository, call, *arguments).output.decode("utf-8", "replace").splitlines()
+    # Not splitlines(): names and subjects are the bot's, and may hold what Python takes for the end of a line.
+    text = call_git(repository, call, *arguments).output.decode("utf-8", "replace")
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _with_changes(repository: Path, call: GitCall, main: str, proposals: list[Proposal]) -> list[Proposal]:

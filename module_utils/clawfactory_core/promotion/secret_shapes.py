@@ -49,13 +49,15 @@ SHAPES = (
         "https://github.com/C2SP/C2SP/blob/main/age.md",
     ),
     # The line alone stands in instructions. A key follows it, after headers as in PEM and OpenPGP, or escaped in JSON.
+    # A header goes on to the end of its line: were a blank enough to end it, a text could be read as headers in so many
+    # ways that trying them takes for ever.
     Shape(
         "a private key (PEM, OpenSSH or OpenPGP)",
         (b"PRIVATE KEY",),
         re.compile(
             rb"-----BEGIN[ A-Z0-9]{0,40}PRIVATE KEY(?: BLOCK)?-----"
             rb"(?:\\[nr]|[\s>#*|\"'+,]){1,200}"
-            rb"(?:[A-Za-z-]{1,40}: [^\r\n\\]{0,200}(?:\\[nr]|[\s>#*|\"'+,]){1,200}){0,8}"
+            rb"(?:[A-Za-z-]{1,40}: [^\r\n\\]{0,200}(?:\\[nr]|[\r\n])(?:\\[nr]|[\s>#*|\"'+,]){0,199}){0,8}"
             rb"[A-Za-z0-9+/]{32}"
         ),
         "https://www.rfc-editor.org/rfc/rfc7468, https://www.rfc-editor.org/rfc/rfc9580",

@@ -255,7 +255,8 @@ def _is_special(name: str) -> bool:
 
 
 def _same_as_another(entry: TreeEntry, keys: dict[str, bytes]) -> str:
-    text = entry.path.decode()
+    # What lies below a directory whose name is no UTF-8, and is refused for that, comes here all the same.
+    text = entry.path.decode("utf-8", "surrogateescape")
     key = (
         text.lower() if text.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
     )
