@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))
+_UNKNOWN = "unknown"
 
 
 def size(count: float) -> str:
@@ -35,7 +36,8 @@ def moment(value: datetime | str | None) -> str:
             return str(value)
     if value is None:
         return "–"
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    time = _in_utc(value)
+    return _UNKNOWN if time is None else time.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def age(value: datetime | str | None, now: datetime) -> str:
@@ -45,9 +47,22 @@ def age(value: datetime | str | None, now: datetime) -> str:
             value = datetime.fromisoformat(value)
         except ValueError:
             return ""
-    return "" if value is None else f"{span((now - value).total_seconds())} ago"
+    if value is None:
+        return ""
+    time = _in_utc(value)
+    return _UNKNOWN if time is None else f"{span((now - time).total_seconds())} ago"
 
 
 def short(commit: str | None) -> str:
     """The part of a commit that tells it from the others."""
     return (commit or "")[:12] or "–"
+
+
+def _in_utc(value: datetime) -> datetime | None:
+    """The same time in UTC, ``None`` if it has none there; a gateway may send any, also one without a zone."""
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        return None

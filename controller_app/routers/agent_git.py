@@ -138,6 +138,9 @@ async def _read_body(request: Request, largest: int) -> bytes:
         async for chunk in request.stream():
             # One byte more than allowed tells that there is more; the rest of a bomb stays packed.
             body += unpack.decompress(chunk, largest + 1 - len(body)) if unpack else chunk
+            # zlib copies what follows the end with every chunk, and no limit counts it.
+            if unpack and unpack.unused_data:
+                raise HTTPException(400, "Something follows the end of the gzip body.")
             if len(body) > largest:
                 raise HTTPException(413, f"A push or fetch may have {largest} bytes at most; push less at once.")
     except zlib.error:

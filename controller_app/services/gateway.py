@@ -10,6 +10,8 @@ from typing import Literal
 
 import httpx
 
+from .cookies import make_closed_jar
+
 TIMEOUT_SECONDS = 2.0
 # On the inside network a connection takes well under a millisecond; an address nobody has must not cost two seconds.
 _CONNECT_SECONDS = 0.5
@@ -91,6 +93,7 @@ def make_gateway_client(transport: httpx.AsyncBaseTransport | None = None) -> ht
         follow_redirects=False,
         trust_env=False,  # a proxy variable must not send this through egress
         headers={"Accept-Encoding": "identity"},
+        cookies=make_closed_jar(),
     )
 
 

@@ -39,6 +39,8 @@ LARGEST_FRAME = 4 << 20
 _LARGEST_EVENT = 256 << 10
 _MOST_EVENTS, _EVENT_SECONDS = 3000, 10.0
 _MOST_CALLS = 32
+#: Bytes that may wait for the gateway to read them; our questions are small, so more are answers to its pings.
+_MOST_UNREAD, _UNREAD_SECONDS = 1 << 20, 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 #: Until a gateway that broke the protocol, or does not know us, is asked again.
 _DISTRUST_SECONDS = 30.0
@@ -137,6 +139,7 @@ class _Connection:
 
     async def _read(self) -> None:
         error: Refusal = GatewayUnavailable("the connection to it ended; ask again in a moment")
+        watcher = asyncio.create_task(self._watch_unread(), name="gateway link, what it does not read")
         try:
             await self._read_frames()
         except BadFrame as problem:
@@ -147,10 +150,18 @@ class _Connection:
                 error = GatewayMisbehaves(f"a frame is too large or malformed ({closed.sent.code})")
                 raise error from None
         finally:
+            watcher.cancel()
             for call in self._calls.values():
                 if not call.answer.done():
                     call.answer.set_exception(error)
             self._socket.transport.abort()
+
+    async def _watch_unread(self) -> None:
+        """Hang up on a gateway that sends pings and never reads: websockets answers each of them, without a limit."""
+        while self._socket.transport.get_write_buffer_size() <= _MOST_UNREAD:
+            await asyncio.sleep(_UNREAD_SECONDS)
+        _logger.warning("the gateway does not read what it is sent; the connection is ended")
+        self._socket.transport.abort()
 
     async def _read_frames(self) -> None:
         events, since = 0, time.monotonic()
@@ -353,7 +364,9 @@ class GatewayLink:
                 await socket.send(encode_request(identity, "connect", params))
                 response = await _first_answer(socket, identity)
                 if not response.ok:
-                    return _pending_request(response)
+                    request = _pending_request(response)
+                    socket.transport.abort()  # nobody would read or watch it any more
+                    return request
                 return _Connection(socket, _check_hello(response.payload))
             except BaseException:
                 socket.transport.abort()

@@ -10,6 +10,8 @@ import httpx
 from clawfactory_core.errors import CoreError
 from clawfactory_core.promotion.proposals import Proposal
 
+from .cookies import make_closed_jar
+
 _TIMEOUT_SECONDS = 20.0
 _LONGEST_TITLE = 120
 
@@ -111,6 +113,7 @@ def make_github_client(
         timeout=_TIMEOUT_SECONDS,
         follow_redirects=False,  # it would take the token elsewhere
         trust_env=False,
+        cookies=make_closed_jar(),
     )
 
 

@@ -428,6 +428,8 @@ class TestAccess:
             (b"0000", {"Content-Encoding": "br"}, 415),
             (b"nonsense", {"Content-Encoding": "gzip"}, 400),
             (gzip.compress(b"0000", mtime=0)[:-4], {"Content-Encoding": "gzip"}, 400),
+            (gzip.compress(b"0000", mtime=0) + b"x", {"Content-Encoding": "gzip"}, 400),
+            (gzip.compress(b"0000", mtime=0), {"Content-Encoding": "gzip"}, 200),
             (b"ffff", {}, 400),
             (b"0001", {}, 400),
             (b"0032shallow " + b"1" * 40, {}, 400),
@@ -438,6 +440,17 @@ class TestAccess:
         sent = {**headers, "Content-Type": "application/x-git-receive-pack-request", **sent}
         response = httpx.post(f"http://{address}/agent/repository.git/git-receive-pack", headers=sent, content=body)
         assert response.status_code == status
+
+    @pytest.mark.parametrize("service", ["git-receive-pack", "git-upload-pack"])
+    def test_nothing_may_follow_a_gzip_body(self, address, headers, service):
+        def chunks():
+            yield gzip.compress(b"0000")
+            time.sleep(0.2)  # a chunk of its own
+            yield b"x" * 1000
+
+        sent = {**headers, "Content-Type": f"application/x-{service}-request", "Content-Encoding": "gzip"}
+        response = httpx.post(f"http://{address}/agent/repository.git/{service}", headers=sent, content=chunks())
+        assert response.status_code == 400 and "follows the end" in response.text
 
     def test_hidden_refs_and_loose_objects_stay_hidden(self, address, headers, repositories, tmp_path, url):
         git(repositories.proposals, "update-ref", "refs/notes/x", repositories.main)

@@ -93,6 +93,16 @@ async def test_devices_show_what_they_are_and_ask_for(talking, rpc):
     assert "has no channel in which people have to ask" in page
 
 
+@pytest.mark.parametrize("time", ["2026-11-22T11:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_odd_times_of_devices_do_no_harm(talking, rpc, time):
+    answer = copy.deepcopy(FRAMES["device.pair.list"])
+    for device in (*answer["payload"]["pending"], *answer["payload"]["paired"]):
+        device.update(ts=time, approvedAtMs=time, lastSeenAtMs=time)
+    rpc.answers["device.pair.list"] = answer
+    response = await talking.get("/pages/devices")
+    assert response.status_code == 200 and REQUEST in response.text
+
+
 async def test_what_devices_and_people_call_themselves_is_text(talking, rpc):
     answer = copy.deepcopy(FRAMES["device.pair.list"])
     for device in (*answer["payload"]["pending"], *answer["payload"]["paired"]):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from websockets.asyncio.server import serve
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Response as HttpResponse
 
 from clawfactory_core.jobs.protocol import Refusal
@@ -340,6 +341,43 @@ class TestHostile:
         server.script = accepted(after)
         with pytest.raises(GatewayMisbehaves, match="51 events"):
             await link.call("health")
+
+    async def test_pings_of_a_gateway_that_never_reads_do_not_pile_up(self, server, link, monkeypatch):
+        monkeypatch.setattr(gateway_link, "_UNREAD_SECONDS", 0.05)
+
+        async def after(socket):
+            socket.transport.pause_reading()
+            pings = Frame(Opcode.PING, bytes(125)).serialize(mask=False) * 500
+            while not socket.transport.is_closing():
+                if socket.transport.get_write_buffer_size() < 1 << 20:
+                    socket.transport.write(pings)
+                await asyncio.sleep(0.001)
+
+        server.script = accepted(after)
+        await link.server_version()
+        async with asyncio.timeout(20):
+            while link.connected:
+                await asyncio.sleep(0.05)
+        # It is a connection that was lost, and the next one is made.
+        server.script = None
+        await link.call("device.pair.list")
+
+    async def test_the_connection_that_asked_for_approval_is_not_kept(self, server, directory):
+        ended = asyncio.Event()
+
+        async def script(socket):
+            await socket.send(compact(FRAMES["challenge"]))
+            request = json.loads(await socket.recv())
+            await socket.send(compact({**FRAMES["not_paired"], "id": request["id"]}))
+            await socket.wait_closed()
+            ended.set()
+
+        async def approve(request: str) -> None:
+            await asyncio.wait_for(ended.wait(), 5)
+
+        server.script = script
+        with pytest.raises(GatewayRefused, match="although it was approved"):
+            await GatewayLink(server.url, directory, approve).call("health")
 
     async def test_events_are_no_offence(self, server, link):
         for _ in range(10):
