@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from . import audit
 from .errors import CoreError, InvalidInput
 from .files import write_atomic
 from .names import check_bot_name
+from .readiness import ready_status
 from .snapshots.chains import list_snapshots
 from .snapshots.schedule import COPY, SNAPSHOT, read_run
 from .status import bot_status
@@ -111,14 +111,10 @@ def find_problems(
 
 def probe(port: int, seconds: float = 10.0) -> str:
     """Why a bot's gateway does not answer through its proxy; empty if it does."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
-        connection.request("GET", "/readyz")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
+        status = ready_status(port, seconds)
+    except OSError as error:
         return f"port {port} does not answer: {error or type(error).__name__}"
-    finally:
-        connection.close()
     return "" if status == 200 else f"port {port} answers {status} to /readyz"
 
 

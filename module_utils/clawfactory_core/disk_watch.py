@@ -71,8 +71,12 @@ class Watcher:
                 for limit in list(self._limits):
                     if time.monotonic() >= self._due.get(limit.bot, 0.0):
                         self._check_usage(limit)
+                self._complain("this watch", "")
             except _Stopping:
                 break
+            except Exception as error:  # noqa: BLE001 - a watcher that ends watches nothing, and a bot must not end it
+                self._next_free = time.monotonic() + FREE_INTERVAL
+                self._complain("this watch", f"a look at the disk failed, trying again: {error!r}")
             self._ending.wait(max(0.0, self._next_free - time.monotonic()))
 
     def once(self) -> bool:
@@ -142,8 +146,12 @@ class Watcher:
             if limit is None or message is None:
                 return
             # The mark first: whoever starts bots looks for it, so nothing can start between mark and stop.
-            if write_mark(self._directory, limit, reason, message):
-                _LOG.error("stopping %s: %s", limit.bot, message)
+            try:
+                if write_mark(self._directory, limit, reason, message):
+                    _LOG.error("stopping %s: %s", limit.bot, message)
+            except OSError as error:
+                # A disk that is full to the last byte takes no mark: it is stopped all the same, at each look again.
+                self._complain(f"mark of {limit.bot}", f"{limit.bot} is stopped without a mark ({error}): {message}")
             self._enforce(limit)
 
     def _enforce(self, limit: DiskLimit) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from .errors import Conflict
 
+_COMMAND_BYTES = 4096
+
 
 def check_ports_free(
     allocation: Mapping[str, Any], before: Mapping[str, Any] | None, listening: Mapping[str, str]
@@ -54,7 +56,9 @@ def _socket_owners(wanted: set[str]) -> dict[str, str]:
             continue
         try:
             links = [_link(entry.path) for entry in os.scandir(process / "fd")]
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+            # Bounded: a process may call anything its command line, also what makes memory as it is read.
+            with (process / "cmdline").open("rb", buffering=0) as handle:
+                command = (handle.read(_COMMAND_BYTES) or b"").replace(b"\0", b" ").decode("utf-8", "replace").strip()
         except OSError:
             continue  # the process ended, or is not ours to look at
         for link in links:

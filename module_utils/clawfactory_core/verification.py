@@ -80,7 +80,10 @@ def find_processes(proc: Path, command: list[str]) -> list[Process]:
         if not directory.name.isdigit():
             continue
         try:
-            if (directory / "cmdline").read_bytes() == wanted:
+            # Bounded: a process may call anything its command line, also what makes memory as it is read.
+            with (directory / "cmdline").open("rb", buffering=0) as handle:
+                is_wanted = handle.read(len(wanted) + 1) == wanted
+            if is_wanted:
                 found.append(read_process(directory))
         except OSError:
             continue

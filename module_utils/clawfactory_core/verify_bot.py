@@ -115,7 +115,7 @@ def _take_turn(bot: str, probe: str, entry: str, targets: list[tuple[str, int]])
     ]
     seen: dict[int, verification.Process] = {}
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as turn:
         assert turn.stdin is not None and turn.stdout is not None  # noqa: S101 - they are pipes
         turn.stdin.write(probe)
@@ -141,7 +141,7 @@ def _try_privileged(bot: str, image: str) -> tuple[int, str]:
     attempt = ["docker", "create", "--privileged", "--name", name, "--network", "none", image, "sleep", "infinity"]
     done = subprocess.run(
         ["docker", "exec", f"clawfactory-{bot}-gateway", *attempt],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, errors="replace", timeout=60, check=False,
     )  # fmt: skip
     if done.returncode == 0:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, timeout=60, check=False)

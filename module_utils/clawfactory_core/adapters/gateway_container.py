@@ -18,6 +18,7 @@ from ..container import entry_mounts, spec_digest
 from ..errors import Conflict, CoreError
 from ..files import write_atomic
 from ..locks import read_lock_at
+from ..readiness import ready_status
 from .container_log import demultiplexed
 from .engine_socket import SOCKET, EngineUnavailable, _UnixConnection
 from .engine_stop import EngineStopper
@@ -192,14 +193,10 @@ class GatewayContainer(EngineStopper):
         raise Conflict(f"{self._name} does not mount {source}; run: ansible-playbook site.yml -l {self._bot}")
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
+            return ready_status(self._port, 5.0) == 200
+        except OSError:
             return False
-        finally:
-            connection.close()
 
     def _read(self, path: str) -> bytes:
         connection = _UnixConnection(self._path, self._timeout)

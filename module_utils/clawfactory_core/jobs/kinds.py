@@ -71,7 +71,7 @@ def throw_lock(root: Path, bot: str, request: Request) -> dict[str, str]:
     :returns: the lock that is there now.
     :raises OSError: there is none.
     """
-    reason = " ".join(request.fields.get("reason", "").split())
+    reason = record.printable(" ".join(request.fields.get("reason", "").split()), record.MAX_REASON)
     record.mark(root, record.Record(bot, request.fields["actor"], record.now(), reason, source="dashboard"))
     lock = read_lock(root, bot)
     return lock.to_dict() if lock else {}

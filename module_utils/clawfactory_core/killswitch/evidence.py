@@ -24,6 +24,7 @@ from .processes import Process
 SECONDS = 0.5
 _LOG_BYTES = 32 << 10
 _LOG_LINES = 60
+_COMMAND_BYTES = 4096
 _MAX_PROCESSES = 400
 _MAX_CONNECTIONS = 400
 _TABLES = ("tcp", "tcp6", "udp", "udp6")
@@ -73,7 +74,9 @@ def write(root: Path, bot: str, taken: dict[str, Any]) -> Path:
 def _process(process: Process, proc: Path) -> dict[str, Any]:
     directory = proc / str(process.pid)
     try:
-        command = (directory / "cmdline").read_bytes()[:4096].replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        # No more than is kept: a process may call anything its command line, also what makes memory as it is read.
+        with (directory / "cmdline").open("rb", buffering=0) as handle:
+            command = (handle.read(_COMMAND_BYTES) or b"").replace(b"\0", b" ").decode("utf-8", "replace").strip()
         name = (directory / "comm").read_text(errors="replace").strip()
     except OSError:
         return {"pid": process.pid, "uid": process.uid, "ended": True}
@@ -117,7 +120,8 @@ def _tail(path: str) -> list[str]:
     with os.fdopen(descriptor, "rb") as handle:
         size = os.fstat(handle.fileno()).st_size
         handle.seek(max(0, size - _LOG_BYTES))
-        lines = handle.read(_LOG_BYTES).decode("utf-8", "replace").splitlines()
+        lines = handle.read(_LOG_BYTES).decode("utf-8", "replace").split("\n")
+    lines = lines[:-1] if lines[-1] == "" else lines
     if size > _LOG_BYTES:
         lines = lines[1:]  # cut short at its start
     return [re.sub(r"[^ -~]", "?", _said(line)) for line in lines[-_LOG_LINES:]]
@@ -128,7 +132,7 @@ def _said(line: str) -> str:
     try:
         entry = json.loads(line)
         return f"{entry['time']} {str(entry['log']).rstrip()}"
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return line
 
 

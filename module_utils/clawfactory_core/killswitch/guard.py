@@ -11,7 +11,9 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from .. import locks
@@ -24,8 +26,8 @@ from .network import NetworkError, bridges_of
 from .record import Record
 from .world import Background, World, bounded, turn
 
-#: Seconds between two looks, with and without a lock.
-BUSY_SECONDS, IDLE_SECONDS = 0.25, 0.25
+#: Seconds between two looks.
+SECONDS = 0.25
 #: Seconds between two looks at the packet filter, whose program takes some milliseconds.
 _FILTER_SECONDS = 1.0
 #: Seconds between two lines of the audit about a bot that is started again and again.
@@ -60,19 +62,10 @@ class Guard:
     def run(self) -> None:
         """Hold every lock until told to end."""
         while not self._ending.is_set():
-            problems: list[str] = []
-            # Whatever it is, the next look may go better; a guard that ends guards nothing, and a bot must not end it.
-            try:
-                busy = self.once()
-            except Exception as error:  # noqa: BLE001 - see above
-                busy = True
-                problems.append(_told(error))
-            try:
-                self._end_frozen()
-            except Exception as error:  # noqa: BLE001 - see above
-                problems.append(_told(error))
+            # Whatever goes wrong, the next look may go better.
+            problems = [*_attempted(self.once), *_attempted(self._end_frozen)]
             self._complain("; ".join(problems))
-            self._ending.wait(BUSY_SECONDS if busy else IDLE_SECONDS)
+            self._ending.wait(SECONDS)
 
     def once(self) -> bool:
         """Look once.
@@ -84,16 +77,23 @@ class Guard:
         if not bots and machine is None:
             self._next_filter = 0.0
             return False
+        # What is wrong with one of them, or with one of the steps, keeps nothing from the others.
+        problems: list[str] = []
         for bot in bots:
-            found = record.read(self._root, bot)
-            if found is not None and found.state != locks.LOCKED:
-                self._finish(bot, found)
+            problems += _attempted(partial(self._finish_one, bot))
         with turn(self._world.turn, 0.0) as ours:
             if ours:
                 bots = locks.locked_bots(self._root)  # one may just have been unlocked
-                self._hold_network(bots)
-                self._hold(bots)
+                problems += _attempted(partial(self._hold_network, bots))
+                problems += _attempted(partial(self._hold, bots))
+        if problems:
+            raise CoreError("; ".join(problems))
         return True
+
+    def _finish_one(self, bot: str) -> None:
+        found = record.read(self._root, bot)
+        if found is not None and found.state != locks.LOCKED:
+            self._finish(bot, found)
 
     def hold_network(self) -> None:
         """Cut off what is locked, whether the packet filter knows it or not; at boot, before the engine starts."""
@@ -167,8 +167,13 @@ class Guard:
         # A lock that somebody else is just throwing is theirs to finish, unless they die over it.
         if found.actor and found.source != "dashboard" and _age(self._root, bot) < _NOTE_SECONDS:
             return
+        # Who locked may have written what nobody may: that is no reason not to lock.
         request = LockRequest(
-            self._root, (bot,), actor=found.actor or "somebody", reason=found.reason, source=found.source or "guard"
+            self._root,
+            (bot,),
+            actor=record.printable(found.actor, record.MAX_ACTOR) or "somebody",
+            reason=record.printable(found.reason, record.MAX_REASON),
+            source=found.source or "guard",
         )
         outcome: Outcome = apply_lock(request, self._world)
         _LOG.warning("%s: locked, %d processes killed; %s", bot, outcome.killed, "; ".join(outcome.problems) or "done")
@@ -187,6 +192,15 @@ class Guard:
         if text and text != self._complaint:
             _LOG.error("%s", text)
         self._complaint = text
+
+
+def _attempted(what: Callable[[], object]) -> list[str]:
+    """Why it failed; nothing if it did not."""
+    try:
+        what()
+    except Exception as error:  # noqa: BLE001 - a guard that ends guards nothing, and a bot must not end it
+        return [_told(error)]
+    return []
 
 
 def _told(error: Exception) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _DEAD = frozenset("ZXx")
+# Number of its threads, behind the name in /proc/<pid>/stat (man 5 proc).
+_THREADS = 17
 #: Programs that make a process in a container; they end when it has become what it is to be.
 _RUNTIMES = frozenset({"runc", "crun"})
 _FROZEN = frozenset({"FROZEN", "FREEZING"})
@@ -219,9 +221,10 @@ class Processes:
                         os.close(descriptor)
 
     def _stat(self, name: str) -> tuple[str, int]:
-        """A process's state and its parent's number."""
+        """A process's state and its parent's number. One whose first thread has ended runs on in the others."""
         fields = _read(self._proc / name / "stat").rpartition(")")[2].split()
-        return fields[0], int(fields[1])
+        state = "S" if len(fields) > _THREADS and fields[0] in _DEAD and int(fields[_THREADS]) > 1 else fields[0]
+        return state, int(fields[1])
 
     def _uid(self, name: str) -> int:
         for line in _read(self._proc / name / "status").split("\n"):
@@ -267,8 +270,8 @@ def _send(process: Process, proc: Path) -> None:
     """By a descriptor of the process: its number may belong to another one meanwhile, which is in another cgroup."""
     try:
         descriptor = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return
+    except OSError:
+        return  # it has ended, and its number may be that of a thread by now
     try:
         cgroups = _read(proc / str(process.pid) / "cgroup")
         if cgroups == process.cgroups or process.containers & set(_ID.findall(cgroups)):

@@ -76,6 +76,11 @@ def check_words(actor: str, reason: str) -> None:
         )
 
 
+def printable(text: str, most: int) -> str:
+    """A text as :func:`check_words` takes it: a lock is not refused for an odd character in its reason."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:most]
+
+
 def read(root: Path, bot: str) -> Record | None:
     """The record of a bot; of a lock that nobody can understand, one that says nothing."""
     return _read(lock_path(root, bot), root, bot)

@@ -205,3 +205,40 @@ def test_a_tree_that_is_too_deep_counts_as_over_the_limit(tmp_path, engine, add_
     disk_watch.Watcher(tmp_path / "disk", engine.stop).once()
     assert "bot1-gateway" not in engine.running
     assert "nested deeper than 256" in caplog.text
+
+
+def test_disk_that_takes_no_mark_saves_nobody(tmp_path, engine, add_bot, monkeypatch):
+    add_bot("bot1", size=6 * MIB)
+
+    def write_mark(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(disk_watch, "write_mark", write_mark)
+    watcher = disk_watch.Watcher(tmp_path / "disk", engine.stop)
+    for _ in range(2):
+        engine.running.add("bot1-gateway")
+        assert not watcher.once()
+        assert "bot1-gateway" not in engine.running
+
+
+def test_watch_goes_on_after_any_error(tmp_path, engine, add_bot, monkeypatch):
+    add_bot("bot1", size=6 * MIB)
+    ending, looks = threading.Event(), []
+    look = disk_watch.Watcher._check_free
+
+    def check_free(self):
+        looks.append(1)
+        if len(looks) == 1:
+            raise ValueError("nobody has thought of this")
+        look(self)
+
+    monkeypatch.setattr(disk_watch, "FREE_INTERVAL", 0.01)
+    monkeypatch.setattr(disk_watch.Watcher, "_check_free", check_free)
+    thread = threading.Thread(target=disk_watch.Watcher(tmp_path / "disk", engine.stop, ending).run)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while "bot1-gateway" in engine.running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ending.set()
+    thread.join(10)
+    assert "bot1-gateway" not in engine.running

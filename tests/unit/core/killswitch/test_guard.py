@@ -7,10 +7,12 @@ import threading
 import pytest
 
 from clawfactory_core import locks
+from clawfactory_core.errors import CoreError
 from clawfactory_core.killswitch import guard as guard_module
 from clawfactory_core.killswitch import record
 from clawfactory_core.killswitch.guard import Guard
 from clawfactory_core.killswitch.lock import LockRequest, apply_lock
+from clawfactory_core.killswitch.network import NetworkError
 from clawfactory_core.killswitch.record import Record
 from clawfactory_core.killswitch.unlock import UnlockRequest, apply_unlock
 from tests.support.polling import wait_for
@@ -152,7 +154,7 @@ def test_it_goes_on_after_an_error(stage, guard, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(Guard, "once", once)
-    monkeypatch.setattr(guard_module, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(guard_module, "SECONDS", 0.0)
     guard.run()
     assert len(looks) == 3
 
@@ -179,3 +181,43 @@ def test_engine_that_is_busy_keeps_nothing_from_dying(stage, guard, gateway, mon
     release.set()
     settle(guard)
     assert stage.policy(gateway) == "no"
+
+
+def test_reason_that_nobody_may_give_locks_all_the_same(stage, guard, gateway):
+    """What a controller wrote, which may be in strange hands; and it keeps no other lock from being held."""
+    for bot in ("bot0", "bot2"):
+        stage.container(bot, "gateway")
+        record.mark(
+            stage.root,
+            Record(bot, "operator", record.now(), "\u200bodd \U0001f469\u200d\U0001f4bb", source="dashboard"),
+        )
+    stage.spawn(gateway)
+    guard.once()
+    assert stage.alive() == set()
+    assert locks.read_lock(stage.root, "bot2").state == "locked"
+
+
+def test_what_fails_for_one_bot_is_done_for_the_others(stage, guard, gateway, monkeypatch):
+    stage.container("bot0", "gateway")
+    record.mark(stage.root, Record("bot0", "operator", record.now(), "", source="dashboard"))
+    stage.spawn(gateway)
+
+    def fail(*_arguments, **_options):
+        raise ValueError("nobody has thought of this")
+
+    monkeypatch.setattr(guard_module, "apply_lock", fail)
+    with pytest.raises(CoreError, match="nobody has thought of this"):
+        guard.once()
+    assert len(stage.alive()) == 1, "bot0's, whose lock could not be finished"
+
+
+def test_packet_filter_that_cannot_be_asked_keeps_nothing_alive(stage, guard, gateway, monkeypatch):
+    stage.spawn(gateway)
+
+    def fail(*_arguments, **_options):
+        raise NetworkError("nft is not there")
+
+    monkeypatch.setattr(stage.filter, "is_cut", fail)
+    with pytest.raises(CoreError, match="nft is not there"):
+        guard.once()
+    assert stage.alive() == set()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import stat
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ import pytest
 
 from clawfactory_core import audit, locks
 from clawfactory_core.errors import InvalidInput
-from clawfactory_core.killswitch import evidence, lock, record
+from clawfactory_core.killswitch import command, evidence, lock, record
 from clawfactory_core.killswitch.lock import LockRequest, apply_lock, plan_lock
 from clawfactory_core.killswitch.machine_lock import exceptions, read_machine
 from tests.support.killswitch_stage import Death
@@ -360,3 +362,43 @@ def test_evidence_that_cannot_be_taken_keeps_nothing_alive(stage, request_, monk
     done = apply_lock(request_, stage.world)
     assert stage.alive() == set()
     assert any("nobody has thought of this" in problem for problem in done.problems)
+
+
+def test_process_whose_first_thread_has_ended_is_no_dead_one(stage, request_):
+    number = stage.container("bot1", "gateway", processes=0)
+    stage.spawn(number)
+    for pid, threads in ((7, 2), (8, 1)):
+        stage.have_process(pid, "node", f"0::/docker/{number}\n")
+        fields = " ".join(["0"] * 16)
+        (stage.proc / str(pid) / "stat").write_text(f"{pid} (node) Z {fields} {threads} 0 0")
+    apply_lock(request_, stage.world)
+    assert {path.name for path in stage.proc.iterdir()} & {"7", "8"} == {"8"}, "8 is dead, and waits for its parent"
+
+
+def test_command_line_without_an_end_is_not_read(stage, request_):
+    """A process may call any of its memory its command line, such as 64 GB that it never touched."""
+    number = stage.container("bot1", "gateway")
+    pid = next(iter(stage.alive()))
+    os.truncate(stage.proc / str(pid) / "cmdline", 64 << 30)
+    done = apply_lock(request_, stage.world)
+    assert stage.alive() == set() and done.problems == []
+    (entry,) = json.loads(next((stage.root / "audit" / "incidents.d" / "bot1").iterdir()).read_text())["containers"]
+    assert entry["id"] == number and entry["processes"][0]["command"].startswith("node")
+
+
+def test_lock_that_could_not_be_written_is_not_called_one(stage, monkeypatch, capsys):
+    stage.container("bot1", "gateway")
+
+    def mark(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record, "mark", mark)
+    monkeypatch.setattr(record, "write", mark)
+    monkeypatch.setattr(command, "apply_lock", lambda request: apply_lock(request, stage.world))
+    options = argparse.Namespace(
+        root=stage.root, bots=["bot1"], actor="alice", reason="", machine=False, allow=[], json=False, command="lock"
+    )
+    assert command.run(options) == 1
+    said = capsys.readouterr()
+    assert "bot1  NOT LOCKED" in said.out and "NOT LOCKED: bot1" in said.err
+    assert stage.alive() == set()
