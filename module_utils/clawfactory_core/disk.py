@@ -119,21 +119,32 @@ def read_limit(directory: Path, bot: str) -> DiskLimit | None:
         return None
 
 
-def measure(path: Path, tick: Callable[[], None] | None = None) -> Usage:
+class _Enough(Exception):
+    """Raised inside a walk when it has found more than was asked about."""
+
+
+def measure(path: Path, tick: Callable[[], None] | None = None, most: int | None = None) -> Usage:
     """Bytes on disk below a directory, whatever is in it.
 
     :param tick: called every thousand entries or so; what it raises ends the walk.
+    :param most: stop counting above so many bytes: whoever owns the tree could move it on before the walk for ever.
     :raises OSError: ``path`` itself cannot be looked at.
     """
-    used = os.lstat(path).st_blocks * 512
+    used, entries = os.lstat(path).st_blocks * 512, 0
 
     def add(_: str, found: os.stat_result, __: int) -> None:
-        nonlocal used
+        nonlocal used, entries
         # Each name of a file carries its share, so a file with many names counts once and nothing has to be remembered.
         links = 1 if stat.S_ISDIR(found.st_mode) else max(found.st_nlink, 1)
         used += found.st_blocks * 512 // links
+        entries += 1
+        if most is not None and used > most:
+            raise _Enough
 
-    report = walk_tree(path, add, tick)
+    try:
+        report = walk_tree(path, add, tick)
+    except _Enough:
+        return Usage(used, entries)
     return Usage(used, report.entries, report.too_deep, report.problem)
 
 

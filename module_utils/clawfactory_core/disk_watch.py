@@ -123,7 +123,7 @@ class Watcher:
     def _check_usage(self, limit: DiskLimit) -> None:
         started = time.monotonic()
         try:
-            usage = measure(limit.path, self._tick)
+            usage = measure(limit.path, self._tick, limit.limit_bytes)
         except OSError as error:
             self._complain(limit.bot, f"{limit.path} of {limit.bot} cannot be measured: {error}")
             self._due[limit.bot] = time.monotonic() + _SHORTEST

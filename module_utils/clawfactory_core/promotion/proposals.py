@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,11 @@ from .takeovers import fork_point, was_taken_over
 
 _FORMAT = "%(refname)%00%(objectname)%00%(objecttype)%00%(committerdate:unix)%00%(authorname)%00%(contents:subject)"
 _MAX_TEXT = 120
+# Characters that Python calls printable and nobody sees (Default_Ignorable_Code_Point of Unicode, and two blanks): text
+# can be hidden in them that a model reads.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 # Beside what Python calls printable: line feed, tabulator, and the wide blanks of other scripts.
 _PLAIN = frozenset("\n\t\u00a0\u3000")
 _CUT = "\n… cut here: the change is longer\n"
@@ -100,9 +106,12 @@ def diff(repository: Path, uid: int, base: str, commit: str, max_bytes: int = 2*
 
 def harmless(text: str) -> str:
     """Text that cannot move a terminal's cursor, colour it or hide a part of itself: these are spelled out."""
-    if text.replace("\n", "").replace("\t", "").isprintable():
+    if text.replace("\n", "").replace("\t", "").isprintable() and not _UNSEEN.search(text):
         return text
-    return "".join(piece if piece in _PLAIN or piece.isprintable() else ascii(piece)[1:-1] for piece in text)
+    return "".join(
+        piece if piece in _PLAIN or (piece.isprintable() and not _UNSEEN.match(piece)) else ascii(piece)[1:-1]
+        for piece in text
+    )
 
 
 def _short(text: str) -> str:

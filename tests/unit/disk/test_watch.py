@@ -88,8 +88,8 @@ def test_a_limit_raised_while_the_tree_is_measured_is_the_one_that_counts(tmp_pa
     state = add_bot("bot1", limit_bytes=1, size=MIB)
     directory = tmp_path / "disk"
 
-    def measured_while_the_operator_raises_it(path, tick):
-        usage = disk.measure(path, tick)
+    def measured_while_the_operator_raises_it(path, tick, most):
+        usage = disk.measure(path, tick, most)
         disk.limit_file(directory, "bot1").write_text(
             disk.DiskLimit("bot1", state, 5 * MIB, 0, "bot1-gateway").to_json()
         )
@@ -242,3 +242,12 @@ def test_watch_goes_on_after_any_error(tmp_path, engine, add_bot, monkeypatch):
     ending.set()
     thread.join(10)
     assert "bot1-gateway" not in engine.running
+
+
+def test_measuring_ends_when_there_is_too_much(tmp_path, add_bot):
+    state = add_bot("bot1")
+    for number in range(50):
+        (state / f"file{number}").write_bytes(b"x" * MIB)
+    found = disk.measure(state, most=5 * MIB)
+    assert 5 * MIB < found.used_bytes < 8 * MIB and found.entries < 10
+    assert disk.measure(state).used_bytes >= 50 * MIB

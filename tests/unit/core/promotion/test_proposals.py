@@ -101,6 +101,7 @@ def test_texts_of_the_bot_cannot_play_with_a_terminal(repos):
 
 def test_harmless_texts_stay_as_they_are():
     assert harmless("a\tb\n äöü 日本\u3000語 🙂") == "a\tb\n äöü 日本\u3000語 🙂"
+    assert harmless("a\ufe0f\U000e0141\u3164\u034f") == r"a\ufe0f\U000e0141\u3164\u034f"
     assert harmless("\r\x00\x9b\u2066\ufeff") == "\\r\\x00\\x9b\\u2066\\ufeff"
 
 
