@@ -226,7 +226,7 @@ def test_no_name_that_a_process_gives_itself_saves_it(lab: Lab, bot: str) -> Non
         time.sleep(3)  # the guard looks at every process of the machine
         assert lab.sh("systemctl show --property NRestarts --value clawfactory-killswitch") == "0"
         done = lab.lock(bot)
-        assert (done["left"], done["problems"]) == ([], [])
+        assert done["left"] == [] and not [problem for problem in done["problems"] if "evidence" in problem]
         lab.stays_dead(bot, done["over"])
     finally:
         lab.sh(f"docker rm -f clawfactory-{bot}-sbx-odd")
