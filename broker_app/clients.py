@@ -106,6 +106,9 @@ class Execs:
     def _forget(self, one: Exec) -> None:
         if not one.started:
             self._abandoned[one.container] += 1
+            if len(self._abandoned) > MAX_EXECS:
+                # Of the container that is known longest, which by then is hardly there any more.
+                del self._abandoned[next(iter(self._abandoned))]
 
     def get(self, exec_id: str) -> Exec | None:
         """The exec, if it was handed to this client."""

@@ -54,19 +54,16 @@ def _lock(options: argparse.Namespace) -> int:
         machine=machine,
     )
     done = apply_lock(request)
-    unlocked = [bot for bot in request.bots if not os.path.lexists(locks.lock_path(request.root, bot))]
-    if unlocked:
-        done.problems.append(f"NOT LOCKED: {', '.join(unlocked)}; nothing keeps them from being started again")
     if options.json:
         _print_json({**vars(done), "changed": done.changed})
     else:
         for bot, lock in done.bots.items():
-            state = "NOT LOCKED" if bot in unlocked else "locked" if lock["changed"] else "was locked already"
+            state = "NOT LOCKED" if bot in done.unlocked else "locked" if lock["changed"] else "was locked already"
             _say(f"{bot}  {state}: {lock['refusal']}")
         _say(f"network {done.network or 'NOT CUT'}, {done.killed} processes killed, engine {done.engine}")
         for problem in done.problems:
             sys.stderr.write(f"clawfactory-killswitch: {problem}\n")
-    return 0 if done.network and not done.left and not unlocked else 1
+    return 0 if done.network and not done.left and not done.unlocked else 1
 
 
 def _unlock(options: argparse.Namespace) -> int:

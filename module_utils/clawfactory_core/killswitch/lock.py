@@ -6,6 +6,7 @@ noted and the next one done. Whatever is left, a second ``lock`` or the guard fi
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -65,12 +66,14 @@ class Outcome:
     :param others: what else runs in containers of this machine: ``bots`` and ``containers``.
     :param milliseconds: since the beginning, at the end of each step.
     :param problems: what did not work; the steps after it were done all the same.
+    :param unlocked: bots whose lock is not there, as on a disk that takes no file: nothing keeps them dead.
     """
 
     bots: dict[str, dict[str, Any]] = field(default_factory=dict)
     others: dict[str, list[str]] = field(default_factory=dict)
     milliseconds: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    unlocked: list[str] = field(default_factory=list)
     network: str = ""
     frames: str = ""
     engine: str = ""
@@ -166,6 +169,10 @@ def _apply(request: LockRequest, world: World) -> Outcome:
                 records[bot] = switch.finish(records[bot], outcome, counts, found is not None and found.done)
             outcome.bots[bot] = {"changed": changed, **_plain(records[bot])}
         note("recorded")
+    outcome.unlocked = [bot for bot in request.bots if not os.path.lexists(locks.lock_path(request.root, bot))]
+    if outcome.unlocked:
+        bots = ", ".join(outcome.unlocked)
+        outcome.problems.append(f"NOT LOCKED: {bots}; nothing keeps them from being started again")
     return outcome
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
-from fnmatch import fnmatch
 from pathlib import Path
 
 from ..adapters.rclone import Rclone
@@ -218,13 +217,16 @@ def _listed(place: Rclone, sizes: Mapping[str, int]) -> Iterator[list[SnapshotRe
 
     :param sizes: as the place tells them.
     """
-    archives = {name: size for name, size in sizes.items() if parse_file_name(name)}
-    records = {name: size for name, size in sizes.items() if fnmatch(name, _RECORDS)}
+    found = {name: file for name in sizes if (file := parse_file_name(name))}
+    archives = {name: sizes[name] for name in found}
+    # By their own names: one of somebody else's making could be a pattern.
+    names = {record_name(file.id, file.kind) for file in found.values()}
+    records = {name: sizes[name] for name in names & set(sizes)}
     if sum(records.values()) > _MAX_RECORDS:
         raise Conflict(f"{place.place} has more than {_MAX_RECORDS} bytes of records; they are not of our making")
     with tempfile.TemporaryDirectory(prefix="clawfactory-offsite-") as held:
         directory = Path(held)
-        if archives and records:
+        if records:
             place.download(directory, records)
         for name, size in archives.items():
             with (directory / name).open("xb") as stub:

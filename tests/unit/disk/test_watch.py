@@ -46,6 +46,20 @@ def add_bot(tmp_path):
     return add
 
 
+def run_until_stopped(directory: Path, engine: Engine) -> None:
+    """Let a watcher run until bot1 is stopped, and see that it ends when it is told to."""
+    ending = threading.Event()
+    thread = threading.Thread(target=disk_watch.Watcher(directory, engine.stop, ending).run)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while "bot1-gateway" in engine.running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ending.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert "bot1-gateway" not in engine.running
+
+
 def test_only_the_bot_over_its_limit_is_stopped(tmp_path, engine, add_bot):
     add_bot("bot1", size=MIB)
     add_bot("bot2", size=6 * MIB)
@@ -186,16 +200,7 @@ def test_run_notices_growth_of_free_space_problems_during_a_walk_and_ends(tmp_pa
         (state / str(number)).touch()
     monkeypatch.setattr(disk_watch, "free_bytes", lambda limit: 0)
     monkeypatch.setattr(disk_watch, "FREE_INTERVAL", 0.01)
-    ending = threading.Event()
-    thread = threading.Thread(target=disk_watch.Watcher(tmp_path / "disk", engine.stop, ending).run)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while "bot1-gateway" in engine.running and time.monotonic() < deadline:
-        time.sleep(0.01)
-    ending.set()
-    thread.join(5)
-    assert not thread.is_alive()
-    assert "bot1-gateway" not in engine.running
+    run_until_stopped(tmp_path / "disk", engine)
 
 
 def test_a_tree_that_is_too_deep_counts_as_over_the_limit(tmp_path, engine, add_bot, caplog):
@@ -223,7 +228,7 @@ def test_disk_that_takes_no_mark_saves_nobody(tmp_path, engine, add_bot, monkeyp
 
 def test_watch_goes_on_after_any_error(tmp_path, engine, add_bot, monkeypatch):
     add_bot("bot1", size=6 * MIB)
-    ending, looks = threading.Event(), []
+    looks: list[int] = []
     look = disk_watch.Watcher._check_free
 
     def check_free(self):
@@ -234,14 +239,7 @@ def test_watch_goes_on_after_any_error(tmp_path, engine, add_bot, monkeypatch):
 
     monkeypatch.setattr(disk_watch, "FREE_INTERVAL", 0.01)
     monkeypatch.setattr(disk_watch.Watcher, "_check_free", check_free)
-    thread = threading.Thread(target=disk_watch.Watcher(tmp_path / "disk", engine.stop, ending).run)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while "bot1-gateway" in engine.running and time.monotonic() < deadline:
-        time.sleep(0.01)
-    ending.set()
-    thread.join(10)
-    assert "bot1-gateway" not in engine.running
+    run_until_stopped(tmp_path / "disk", engine)
 
 
 def test_measuring_ends_when_there_is_too_much(tmp_path, add_bot):
