@@ -96,6 +96,11 @@ killed:
   description: How many processes were killed; not in check mode.
   returned: when O(state=locked)
   type: int
+unlocked:
+  description: Bots whose lock could not be written, so that nothing keeps them dead; not in check mode.
+  returned: when O(state=locked)
+  type: list
+  elements: str
 left:
   description: Processes that the kernel does not let die; not in check mode.
   returned: when O(state=locked)
