@@ -107,7 +107,8 @@ def test_restart_makes_a_new_process_in_the_same_container(machine: Host, play: 
 
 def test_bot_over_its_disk_limit_is_stopped_until_it_is_below(machine: Host, play: Play) -> None:
     """By the watcher as systemd runs it; OpenClaw's databases alone take more than the limit."""
-    play("site.yml", "--limit", "bot1", "--extra-vars", "gateway_disk_mb=1").succeeded()
+    # Whether it succeeds is a race: the watcher stops the bot at its next look, which may be before the play ends.
+    play("site.yml", "--limit", "bot1", "--extra-vars", "gateway_disk_mb=1")
     wait_for("the stop of bot1's gateway", lambda: states(machine, "bot1")["gateway"] == "exited", 45)
     refused = play("playbooks/start.yml", "--limit", "bot1")
     assert refused.returncode != 0
