@@ -19,7 +19,7 @@ from .engine import CALL_SECONDS, Answer, Engine, Upgraded
 from .http import Reply, Request
 from .json_strict import parse_object
 from .models import ContainerCreate, ExecCreate, ExecStart, read_model
-from .policy import plan_controller_exec, plan_exec, plan_exec_start, plan_gateway_exec
+from .policy import is_sandbox_name, plan_controller_exec, plan_exec, plan_exec_start, plan_gateway_exec
 from .refusal import Refused
 from .sandboxes import Missing, Sandboxes
 from .settings import PARTS, SANDBOX_SERVICE, Profile, Settings
@@ -143,12 +143,11 @@ class Routes:
         reference = call.path["image"]
         images = self.settings.sandbox.images
         pinned = images.get(reference) or (reference if reference in images.values() else None)
-        missing = _error(404, f"No such image: {reference}")
         if pinned is None:
-            return missing
+            return self._absent(reference, f"No such image: {reference}")
         answer = await self.engine.call("GET", f"/images/{pinned}/json")
         if answer.status == 404:
-            return missing
+            return _error(404, f"No such image: {reference}")
         return _passed(answer, 200, lambda inspect: responses.image(inspect, self.settings, reference))
 
     async def list(self, call: Call) -> Outcome:
@@ -285,11 +284,21 @@ class Routes:
 
     async def never(self, call: Call) -> Outcome:
         """Answer for what no client of the broker has, without asking anybody."""
-        return _error(404, _NEVER[call.path["kind"]].format(call.path["ref"]))
+        return self._absent(call.path["ref"], _NEVER[call.path["kind"]].format(call.path["ref"]))
 
     async def never_plugin(self, call: Call) -> Outcome:
         """Answer for plugins, which no client of the broker has."""
-        return _error(404, f'plugin "{call.path["ref"]}" not found')
+        return self._absent(call.path["ref"], f'plugin "{call.path["ref"]}" not found')
+
+    def _absent(self, reference: str, message: str) -> Reply:
+        """An answer that says of something that it is not there.
+
+        :raises Missing: it is not this client's to ask for. The name of a sandbox is: before each new one `docker
+            inspect` looks for a container of that name and then for everything else that could have it.
+        """
+        if is_sandbox_name(self.settings, reference):
+            return _error(404, message)
+        raise Missing(message, foreign=True)
 
     def _own_exec(self, call: Call) -> str:
         exec_id = call.path["exec"]
@@ -319,7 +328,7 @@ class Routes:
             path = f"/containers/{inspect['Id']}{action}"
             answer = await self.engine.call(method, path, query=query, seconds=seconds)
         if answer.status == 404:  # gone since we looked
-            raise Missing(call.path["ref"], foreign=False)
+            raise Missing.container(call.path["ref"], foreign=False)
         return Reply(answer.status) if answer.status in (204, 304) else _failed(answer)
 
 

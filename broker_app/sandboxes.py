@@ -38,16 +38,20 @@ _logger = logging.getLogger(__name__)
 
 
 class Missing(Exception):
-    """There is no such container for this client.
+    """There is no such thing for this client, which is told so in the engine's words.
 
-    :param reference: as it was asked for.
-    :param foreign: whether it exists and is another's.
+    :param message: for the client.
+    :param foreign: it is not the client's to ask for, there or not: a refusal, which is written down.
     """
 
-    def __init__(self, reference: str, *, foreign: bool) -> None:
-        self.reference = reference
+    def __init__(self, message: str, *, foreign: bool) -> None:
         self.foreign = foreign
-        super().__init__(reference)
+        super().__init__(message)
+
+    @classmethod
+    def container(cls, reference: str, *, foreign: bool) -> Missing:
+        """There is no such container."""
+        return cls(f"No such container: {reference}", foreign=foreign)
 
 
 class Gate:
@@ -131,15 +135,15 @@ class Sandboxes:
         :raises EngineError: the engine does not answer as it should.
         """
         if _SHORT_ID.fullmatch(reference):
-            raise Missing(reference, foreign=False)
+            raise Missing.container(reference, foreign=True)
         answer = await self._engine.call("GET", f"/containers/{reference}/json")
         if answer.status != 200:
             if answer.status >= 500:
                 raise EngineError(f"inspect of a container answered {answer.status}: {answer.message()[:200]}")
-            raise Missing(reference, foreign=False)
+            raise Missing.container(reference, foreign=False)
         inspect = _mapping(answer.json())
         if self.service_of(inspect) not in services:
-            raise Missing(reference, foreign=True)
+            raise Missing.container(reference, foreign=True)
         return inspect
 
     def service_of(self, inspect: Mapping[str, Any]) -> str | None:

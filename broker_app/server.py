@@ -155,10 +155,10 @@ class Broker:
                 return None
             except Missing as missing:
                 if missing.foreign:
-                    await client.refused(connection.said, 404, "the container is not this client's")
+                    await client.refused(connection.said, 404, "what it names is not this client's")
                 else:
                     await client.missing()
-                outcome = await connection.send(Reply(404, error_body(f"No such container: {missing.reference}")))
+                outcome = await connection.send(Reply(404, error_body(str(missing))))
             except EngineError as error:
                 _logger.error("%s %s failed: %s", *connection.said, error)
                 outcome = await connection.send(Reply(502, error_body("the engine does not answer as it should")))

@@ -353,15 +353,35 @@ def test_images_are_those_of_the_list(broker, engine):
     assert len(engine.calls("GET", "/images")) == 2
 
 
-@pytest.mark.parametrize("kind", ["networks", "volumes", "services", "tasks", "secrets", "configs", "nodes"])
-def test_what_docker_inspect_asks_for_is_never_there(broker, engine, kind):
+#: What `docker inspect` asks for when a name is not a container's.
+INSPECTED = [
+    *(f"{V}/{kind}/{{}}" for kind in ("networks", "volumes", "services", "tasks", "secrets", "configs", "nodes")),
+    f"{V}/plugins/{{}}/json",
+    f"{V}/images/{{}}/json",
+]
+
+
+@pytest.mark.parametrize("target", INSPECTED)
+def test_what_docker_inspect_asks_for_is_never_there(broker, engine, target):
+    """It asks in vain before each new sandbox, which is no refusal; who asks for anything else is written down."""
     heard = len(engine.heard)
-    answer = broker.call("GET", f"{V}/{kind}/clawfactory-bot1-inside")
-    assert answer.status == 404
-    assert "clawfactory-bot1-inside" in answer.message
-    assert broker.call("GET", f"{V}/plugins/x/json").status == 404
-    assert len(engine.heard) == heard
+    assert broker.call("GET", target.format("clawfactory-bot1-sbx-new")).status == 404
     assert broker.audit() == []
+    for other in ("clawfactory-bot1-inside", "bridge", "clawfactory-bot2-sbx-a"):
+        answer = broker.call("GET", target.format(other))
+        assert (answer.status, other in answer.message) == (404, True)
+    assert [(line["status"], line["path"]) for line in broker.audit()] == [
+        (404, target.format(other)) for other in ("clawfactory-bot1-inside", "bridge", "clawfactory-bot2-sbx-a")
+    ]
+    assert len(engine.heard) == heard
+
+
+def test_start_of_an_id_is_refused_and_written_down(broker, engine):
+    """Letter by letter it would tell others' ids."""
+    heard = len(engine.heard)
+    assert broker.call("GET", f"{V}/containers/abc/json").status == 404
+    assert [line["status"] for line in broker.audit()] == [404]
+    assert len(engine.heard) == heard
 
 
 def test_logs_are_passed_on_and_bounded(broker, engine, monkeypatch):
