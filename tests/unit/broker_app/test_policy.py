@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import posixpath
 from typing import Any
 
 import pytest
@@ -820,6 +821,86 @@ def test_no_given_argument_of_a_command_is_an_option(command, place, text):
     except Refused:
         return
     assert text.isascii() and text.replace("-", "a").replace("_", "a").isalnum() and not text.startswith(("-", "_"))
+
+
+EXEC_KEYS = {
+    "Cmd", "Tty", "AttachStdin", "AttachStdout", "AttachStderr", "Detach", "DetachKeys", "Privileged", "User", "Env",
+    "WorkingDir",
+}  # fmt: skip
+EXECS = st.fixed_dictionaries(
+    {"Cmd": st.sampled_from([["cat"], ["sh", "-c", "id"], PROBE, PROBE[:2], ["openclaw", "health", "--json"], []])},
+    optional={
+        "User": st.sampled_from(["", "20001", "20001:20001", "0", "root", "20001:0", "20001:20001\n"]),
+        "WorkingDir": st.sampled_from(
+            ["", "/", "/workspace", "/workspace/a", "/workspace/..", "/proc", "//sys", "/dev"]
+        ),
+        "Env": st.none() | st.lists(st.sampled_from(["A=b", "A=", "A", "=b", "A=\x00", "A=b\nC=d"]), max_size=3),
+        "Tty": st.booleans(),
+        "AttachStdin": st.booleans(),
+        "AttachStdout": st.booleans(),
+        "AttachStderr": st.booleans(),
+        "Privileged": st.sampled_from([False, False, False, True]),
+        "Detach": st.sampled_from([False, False, False, True]),
+        "DetachKeys": st.sampled_from(["", "", "", "ctrl-p"]),
+    },
+)
+REPLACED = st.dictionaries(
+    st.sampled_from([*sorted(EXEC_KEYS), "cmd", "USER", "privileged", "Container", "ConsoleSize"]), JSON, max_size=2
+)
+
+
+def planned_exec(planner: Any, document: dict[str, Any]) -> tuple[ExecCreate, dict[str, Any]] | None:
+    """What was read of a body and what is sent of it, ``None`` if it is refused."""
+    try:
+        request = read_model(ExecCreate, parse_object(json.dumps(document).encode(), 262144))
+        return request, planner(SETTINGS, request)
+    except Refused:
+        return None
+
+
+@MANY
+@given(EXECS, REPLACED)
+def test_no_accepted_exec_in_a_sandbox_leads_out_of_the_policy(document, replaced):
+    accepted = planned_exec(plan_exec, document | replaced)
+    if accepted is None:
+        return
+    asked, body = accepted
+    assert {*body} == EXEC_KEYS
+    assert (body["User"], body["Privileged"], body["Detach"], body["DetachKeys"]) == ("20001:20001", False, False, "")
+    assert body["Cmd"] == asked.Cmd and body["Cmd"][0] and all(isinstance(part, str) for part in body["Cmd"])
+    assert all(entry.partition("=")[0].isidentifier() and "=" in entry and "\x00" not in entry for entry in body["Env"])
+    where = body["WorkingDir"]
+    assert where == "" or (where == posixpath.normpath(where) and where.startswith("/"))
+    assert where.split("/")[1:2] not in ([["proc"], ["sys"], ["dev"]])
+
+
+@MANY
+@given(EXECS, REPLACED)
+def test_every_accepted_exec_in_the_gateway_is_the_probe_or_the_operators(document, replaced):
+    probe = planned_exec(plan_gateway_exec, document | replaced)
+    command = planned_exec(plan_controller_exec, document | replaced)
+    fixed = exec_request(Cmd=PROBE, AttachStdin=False)
+    assert probe is None or probe[1] == plan_gateway_exec(SETTINGS, fixed)
+    assert command is None or command[1] == plan_gateway_exec(SETTINGS, fixed) | {
+        "Cmd": ["openclaw", "health", "--json"]
+    }
+
+
+def test_enough_of_the_drawn_execs_are_accepted():
+    """Were all refused, the properties above would say nothing."""
+    accepted: dict[str, int] = {}
+
+    @MANY
+    @given(EXECS, REPLACED)
+    def count(document, replaced):
+        for planner in (plan_exec, plan_gateway_exec, plan_controller_exec):
+            accepted[planner.__name__] = accepted.get(planner.__name__, 0) + (
+                planned_exec(planner, document | replaced) is not None
+            )
+
+    count()
+    assert accepted["plan_exec"] >= 15
+    assert accepted["plan_gateway_exec"] and accepted["plan_controller_exec"], accepted
 
 
 @pytest.mark.parametrize("tty", [True, False])
