@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .way_out import WayOut
+
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 _NO_CAPABILITY = "0" * 16
+_FORBIDDEN = 403
 
 
 @dataclass(frozen=True)
@@ -292,18 +295,31 @@ def table(checks: Iterable[Check]) -> list[str]:
     return [f"{name.ljust(widths[0])}  {result.ljust(widths[1])}  {detail}" for name, result, detail in rows]
 
 
-def judge_egress(found: Iterable[Mapping[str, Any]]) -> Check:
-    """What OpenClaw's own ``proxy validate`` says of its way out; an allowed host may be silent."""
+def judge_egress(tried: WayOut, found: Iterable[Mapping[str, Any]]) -> list[Check]:
+    """The way out of the gateway.
+
+    :param tried: from within its network, by this machine.
+    :param found: checks of OpenClaw's own ``proxy validate``; they can only make the verdict worse, and an allowed host
+        may be silent.
+    """
     found = list(found)
     denied = [item for item in found if item.get("kind") == "denied"]
     open_ones = [str(item.get("url", "")) for item in denied if not item.get("ok")]
+    open_ones += [name for name, status in tried.answers.items() if status != _FORBIDDEN]
     answering = [str(item.get("url", "")) for item in found if item.get("kind") == "allowed" and item.get("ok")]
-    detail = f"refused: {len(denied)}; allowed and answering: {_listed(answering) or 'none'}"
-    return Check(
-        "the gateway's way out is closed",
-        bool(denied) and not open_ones,
-        f"let through: {_listed(open_ones)}" if open_ones else detail,
-    )
+    detail = f"refused: {len(denied) + len(tried.answers)}; allowed and answering: {_listed(answering) or 'none'}"
+    return [
+        Check(
+            "the gateway reaches nobody past its proxy",
+            not tried.reached,
+            f"reached: {_listed(tried.reached)}" if tried.reached else "machine, metadata and internet do not answer",
+        ),
+        Check(
+            "the gateway's way out is closed",
+            bool(denied) and bool(tried.answers) and not open_ones,
+            f"not refused: {_listed(open_ones)}" if open_ones else detail,
+        ),
+    ]
 
 
 def judge_refusal(returncode: int, said: str) -> Check:

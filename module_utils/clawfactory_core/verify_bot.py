@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -16,8 +17,11 @@ from .adapters.engine_socket import EngineSocket
 from .errors import CoreError
 from .sandbox_config import PROBE_MODEL, PROBE_PORT, PROBE_PROVIDER
 from .verification import Check
+from .way_out import WayOut, try_way_out
 from .workspace import workspace_entries
 
+#: Of the egress, inside.
+PROXY_PORT = 3128
 #: A first turn may have to make a sandbox, on a busy machine.
 TURN_SECONDS = 180.0
 #: How long the probe's process can be seen, and how often it is looked for.
@@ -74,7 +78,8 @@ def verify(root: Path, bot: Mapping[str, Any], probe: str, egress: list[Mapping[
     checks.append(
         verification.judge_refusal(*_try_privileged(bot["name"], str(sandbox.get("docker", {}).get("image", "none"))))
     )
-    checks.append(verification.judge_egress(egress))
+    tried = _try_way_out(gateway["State"]["Pid"], bot["addresses"])
+    checks += verification.judge_egress(tried, egress)
     return checks
 
 
@@ -93,6 +98,17 @@ def _targets(bot: Mapping[str, Any]) -> list[tuple[str, int]]:
         ("169.254.169.254", 80),
         ("1.1.1.1", 443),
     ]
+
+
+def _try_way_out(pid: int, addresses: Mapping[str, str]) -> WayOut:
+    # This machine on the bot's own network: somebody has to listen, or its silence would say nothing.
+    with socket.create_server((addresses["inside_gateway"], 0)) as machine:
+        here = (addresses["inside_gateway"], machine.getsockname()[1])
+        direct = [here, ("169.254.169.254", 80), ("1.1.1.1", 443), ("2606:4700:4700::1111", 443)]
+        # Names that no list has: a reserved one, an address for documentation, the metadata of clouds.
+        through = [here, ("clawfactory-verify.invalid", 443), ("192.0.2.1", 443), ("169.254.169.254", 80)]
+        namespace = Path("/proc") / str(pid) / "ns" / "net"
+        return try_way_out(namespace, direct, (addresses["egress_inside"], PROXY_PORT), through)
 
 
 def _take_turn(bot: str, probe: str, entry: str, targets: list[tuple[str, int]]) -> Turn:

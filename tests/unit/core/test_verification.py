@@ -10,6 +10,7 @@ import pytest
 from clawfactory_core import verification
 from clawfactory_core.allocation import describe
 from clawfactory_core.verification import Process
+from clawfactory_core.way_out import WayOut
 from tests.support.polling import wait_for
 
 BOT = describe(
@@ -203,9 +204,14 @@ def test_egress_mode_and_refusal():
         {"kind": "denied", "ok": True, "url": "http://d"},
         {"kind": "allowed", "ok": False, "url": "http://a"},
     )
-    assert verification.judge_egress([denied, allowed]).ok
-    assert not verification.judge_egress([{**denied, "ok": False}]).ok
-    assert not verification.judge_egress([allowed]).ok
+    closed = WayOut((), {"192.0.2.1:443": 403})
+    past, way_out = "the gateway reaches nobody past its proxy", "the gateway's way out is closed"
+    assert failed(verification.judge_egress(closed, [denied, allowed])) == []
+    assert failed(verification.judge_egress(closed, [{**denied, "ok": False}])) == [way_out]
+    assert failed(verification.judge_egress(closed, [allowed])) == [way_out]
+    assert failed(verification.judge_egress(WayOut(("1.1.1.1:443",), closed.answers), [denied])) == [past]
+    for answers in ({}, {"192.0.2.1:443": 200}, {"192.0.2.1:443": 0}, {"192.0.2.1:443": 503}):
+        assert failed(verification.judge_egress(WayOut((), answers), [denied])) == [way_out]
     assert [verification.judge_mode(mode).ok for mode in ("all", "non-main", "off")] == [True, False, False]
     assert verification.judge_refusal(1, "Error: refused by the broker: no").ok
     assert not verification.judge_refusal(0, "abc").ok
