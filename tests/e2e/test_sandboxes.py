@@ -29,11 +29,16 @@ new DatabaseSync("/home/node/.openclaw/state/openclaw.sqlite").exec(
 """
 
 
-def list_names(bot: Bot, *options: str) -> list[str]:
+def list_ids(bot: Bot) -> list[str]:
+    """The first 12 digits of the ids of the bot's sandboxes, which are their host names."""
+    return list_names(bot, "--all", show="{{.ID}}")
+
+
+def list_names(bot: Bot, *options: str, show: str = "{{.Names}}") -> list[str]:
     """Names of the bot's sandboxes; with ``--all`` also of those that do not run."""
     filters = (f"label=clawfactory.bot={bot.name}", "label=clawfactory.service=sandbox")
     chosen = [part for each in filters for part in ("--filter", each)]
-    command = ["docker", "ps", *options, *chosen, "--format", "{{.Names}}"]
+    command = ["docker", "ps", *options, *chosen, "--format", show]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
@@ -78,6 +83,28 @@ def turn(bot: Bot, session: str, command: str) -> str:
 def remove_all(bot: Bot) -> None:
     done = bot.run("openclaw", "sandbox", "recreate", "--all", "--force", timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def start_background(bot: Bot, token: str) -> None:
+    """A cron job that is due in a moment, and a sub-agent; both leave the host name of where they ran."""
+    done = bot.run(
+        "openclaw", "cron", "add", "--name", token, "--at", "5s", "--session", "isolated", "--no-deliver",
+        "--message", f"RUN: hostname > /workspace/cron-{token}", timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    bot.chat(f"SPAWN: hostname > /workspace/spawned-{token}")
+
+
+def proofs(bot: Bot, name: str) -> list[str]:
+    """What tools wrote to a file of this name, in whatever workspace they had."""
+    state = bot.root / "bot_repos" / bot.name / "state"
+    found = [state / "workspace" / name, *state.glob(f"sandboxes/*/{name}")]
+    return [text for path in found if path.exists() and (text := path.read_text()).strip()]
+
+
+def nft(*arguments: str, text: str | None = None) -> str:
+    """What ``nft`` prints."""
+    return subprocess.run(["nft", *arguments], input=text, check=True, capture_output=True, text=True).stdout
 
 
 class TestTurn:
@@ -135,17 +162,37 @@ class TestTurn:
         assert bot.chat("RUN: cat /workspace/SOUL.md").strip() == before.decode().strip()
 
 
-class TestBackground:
-    def test_cron_job_fires_by_itself_and_runs_its_tool_in_the_sandbox(self, bot: Bot) -> None:
-        token = uuid.uuid4().hex
-        done = bot.run(
-            "openclaw", "cron", "add", "--name", token, "--at", "5s", "--session", "isolated", "--no-deliver",
-            "--message", f"RUN: hostname > /workspace/cron-{token}", timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        proof = bot.root / "bot_repos" / bot.name / f"state/workspace/cron-{token}"
-        wait_for("the cron job's proof", lambda: proof.exists() and proof.read_text().strip() != "", 90)
-        assert is_sandbox_of(bot, proof.read_text())
+class TestTwoBotsAtOnce:
+    """The first has one sandbox for all its sessions, the second one for each."""
+
+    def test_cron_jobs_and_sub_agents_of_both_run_in_their_own(self, bot: Bot, second: Bot) -> None:
+        both, token = (bot, second), uuid.uuid4().hex
+        with ThreadPoolExecutor(2) as at_once:
+            list(at_once.map(lambda each: start_background(each, token), both))
+        for each in both:
+            for kind in ("cron", "spawned"):
+                name = f"{kind}-{token}"
+                wait_for(f"{name} of {each.name}", lambda each=each, name=name: proofs(each, name) != [], 120)
+                said = proofs(each, name)
+                assert all(is_sandbox_of(each, one) for one in said), said
+
+    def test_old_sandboxes_of_both_are_pruned(self, bot: Bot, second: Bot) -> None:
+        both = (bot, second)
+        old = {each.name: hostname_of(turn(each, "first", "hostname")) for each in both}
+
+        def prune(each: Bot) -> None:
+            aged = each.run("/opt/node/bin/node", "-e", AGE_SANDBOXES)
+            assert aged.returncode == 0, aged.stderr
+            # OpenClaw looks at the first turn after its start, then at most every five minutes.
+            engine("restart", each.container("gateway"))
+            wait_for(f"a turn of {each.name}", lambda: each.ask("RUN: true").status == 200, 120)
+
+        with ThreadPoolExecutor(2) as at_once:
+            list(at_once.map(prune, both))
+        for each in both:
+            # One for the whole agent comes back under the same name: its id tells.
+            assert old[each.name] not in list_ids(each)
+            assert is_sandbox_of(each, turn(each, "first", "hostname"))
 
 
 class TestOpenClawsOwnCommands:
@@ -210,16 +257,6 @@ class TestScopes:
         (second.root / "bot_repos" / second.name / "state/workspace/only-the-gateways").write_text("x")
         assert "[none]" in second.chat("RUN: ls /workspace/only-the-gateways /agent 2>/dev/null || echo '[none]'")
 
-    def test_old_sandboxes_are_pruned(self, second: Bot) -> None:
-        old = set(sandboxes(second))
-        assert old
-        aged = second.run("/opt/node/bin/node", "-e", AGE_SANDBOXES)
-        assert aged.returncode == 0, aged.stderr
-        # OpenClaw looks at the first turn after its start, then at most every five minutes.
-        engine("restart", second.container("gateway"))
-        wait_for("a turn", lambda: second.ask("RUN: true").status == 200, 120)
-        assert not old & set(sandboxes(second))
-
     def test_shared_scope_with_a_workspace_that_can_only_be_read(self, second: Bot) -> None:
         settings = {"gateway_sandbox_scope": "shared", "gateway_sandbox_workspace_access": "ro"}
         ansible_playbook(
@@ -237,6 +274,30 @@ class TestScopes:
 class TestVerification:
     def test_bot_as_it_is_deployed_is_isolated(self, bot: Bot) -> None:
         ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", bot.name).succeeded()
+
+    def test_bot_that_reaches_the_machine_fails_it(self, bot: Bot) -> None:
+        """A machine without the firewall: Docker's own rules let a container reach it."""
+        rules = nft("list", "table", "inet", "clawfactory")
+        nft("delete", "table", "inet", "clawfactory")
+        try:
+            run = ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", bot.name)
+        finally:
+            nft("-f", "-", text=rules)
+        assert run.returncode == 2
+        assert run.failures[bot.name].endswith(
+            "is not isolated as it should be: the gateway reaches nobody past its proxy"
+        )
+
+    def test_bot_that_could_change_an_approved_file_fails_it(self, bot: Bot) -> None:
+        mounts = ("nsenter", "--mount", "--target", str(bot.inspect("gateway")["State"]["Pid"]), "mount", "-o")
+        soul = "/home/node/.openclaw/workspace/SOUL.md"
+        subprocess.run([*mounts, "remount,bind,rw", soul], check=True, capture_output=True)
+        try:
+            run = ansible_playbook("playbooks/verify.yml", INVENTORY, "--limit", bot.name)
+        finally:
+            subprocess.run([*mounts, "remount,bind,ro", soul], check=True, capture_output=True)
+        assert run.returncode == 2
+        assert "approved files are read-only in the gateway" in run.failures[bot.name]
 
     def test_bot_whose_tools_run_in_the_gateway_fails_it(self, second: Bot) -> None:
         off = ("--extra-vars", json.dumps({"gateway_sandbox_mode": "off"}))
@@ -272,3 +333,23 @@ class TestEnd:
         finally:
             ansible_playbook("playbooks/start.yml", INVENTORY, "--limit", bot.name).succeeded()
         assert is_sandbox_of(bot, bot.chat("RUN: hostname"))
+
+    # A lock keeps what it killed, to be looked at.
+    @pytest.mark.parametrize(("end", "undo", "all_of"), [("lockdown", "unlock", ()), ("remove", "deploy", ("--all",))])
+    def test_lock_and_remove_end_tools_that_run_also_after_the_broker_was_killed(
+        self, second: Bot, end: str, undo: str, all_of: tuple[str, ...]
+    ) -> None:
+        ansible_playbook("site.yml", INVENTORY, "--limit", second.name).succeeded()
+        token = uuid.uuid4().hex
+        with ThreadPoolExecutor(1) as aside:
+            aside.submit(second.ask, f"RUN: hostname > /workspace/began-{token} && sleep 300")
+            wait_for("the tool", lambda: proofs(second, f"began-{token}") != [], 60)
+            assert is_sandbox_of(second, *proofs(second, f"began-{token}"))
+            engine("kill", second.container("broker"))
+            try:
+                ansible_playbook(f"playbooks/{end}.yml", INVENTORY, "--limit", second.name).succeeded()
+                assert list_names(second, *all_of) == []
+            finally:
+                ansible_playbook(f"playbooks/{undo}.yml", INVENTORY, "--limit", second.name).succeeded()
+        ansible_playbook("site.yml", INVENTORY, "--limit", second.name).succeeded()
+        assert is_sandbox_of(second, second.chat("RUN: hostname"))
