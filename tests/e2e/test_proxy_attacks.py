@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.bots import Bot, engine, http
+from tests.support.chromium import chromium
 from tests.support.polling import wait_for
 from tests.support.raw_http import request, send, send_from
 
@@ -131,6 +132,21 @@ def test_client_that_never_finishes_its_headers_is_dropped(bot: Bot) -> None:
 def test_body_beyond_the_limit_is_refused(bot: Bot) -> None:
     head = f"POST / HTTP/1.1\r\nHost: localhost:{bot.gateway_port}\r\nContent-Length: {33 * 2**20}\r\n\r\n"
     assert send("127.0.0.1", bot.gateway_port, head).status == 413
+
+
+def test_more_cookies_than_fit_do_not_keep_the_operator_out(bot: Bot) -> None:
+    """Cookies have no port: the gateway's pages can set them for the controller, too."""
+    bomb = (
+        "() => { for (let n = 0; n < 30; n++) document.cookie = `bomb${n}=${'x'.repeat(3000)}; path=/; max-age=9999` }"
+    )
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{bot.gateway_url}/healthz")
+        page.evaluate(bomb)
+        refused = page.goto(f"{bot.controller_url}/login")
+        assert refused is not None and refused.status == 400
+        answered = page.goto(f"{bot.controller_url}/login")
+        assert answered is not None and answered.status == 200
 
 
 def test_log_has_the_refusal_without_the_query(bot: Bot) -> None:
