@@ -34,6 +34,10 @@ from .services.status import StatusService
 from .services.webhook import WebhookService
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Of Sec-Fetch-Site: our own pages, and what the operator typed or opened from elsewhere than a page.
+_OWN_SITES = frozenset({"same-origin", "none"})
+#: Routes that a link on another page may lead to, and those below ``/pages/``.
+_LINKED = frozenset({"/", "/controller", "/login"})
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,13 @@ class NotAuthenticated(Exception):
 
 
 class ForeignOrigin(Exception):
-    """A write did not come from a page of this controller."""
+    """A browser was sent here by a page that is not this controller's."""
 
     def __init__(self) -> None:
         super().__init__(
-            "Writes must come from the controller's own pages: Origin (or Referer) has to name the address of the "
-            "request. If you are on that page, the proxy must pass the Host header on with its port."
+            "Writes, and what scripts read, must come from the controller's own pages: Origin (or Referer) has to name "
+            "the address of the request, and Sec-Fetch-Site may not name another site. If you are on that page, the "
+            "proxy must pass the Host header on with its port."
         )
 
 
@@ -201,17 +206,31 @@ ClientAddressDep = Annotated[str, Depends(get_client_address)]
 
 
 async def verify_origin(request: Request) -> None:
-    """Refuse a write from elsewhere. Same site is not enough: the bot's own pages are on the same host.
+    """Refuse what another page sends. Same site is not enough: the bot's own pages are on the same host.
 
-    :raises ForeignOrigin: ``Origin``, else ``Referer``, does not name this controller.
+    They may lead the operator to a page here, and nothing else: some reads give the machine work.
+
+    :raises ForeignOrigin: ``Origin``, else ``Referer``, of a write does not name this controller, or the browser says
+        of a read that it is another page's.
     """
     if request.method in _SAFE_METHODS:
+        if not _is_own_read(request):
+            raise ForeignOrigin
         return
     source = request.headers.get("origin") or request.headers.get("referer")
     if source is None and _bearer_token(request) is not None:
         return  # no browser adds this header by itself, so there is nobody to protect
     if not is_same_origin(source or "", scheme=request.url.scheme, host=request.headers.get("host", "")):
         raise ForeignOrigin
+
+
+def _is_own_read(request: Request) -> bool:
+    # A program says nothing about it, nor does a browser where the page is in plain HTTP and not on its own machine.
+    if request.headers.get("sec-fetch-site", "none") in _OWN_SITES:
+        return True
+    route: str = request.scope["route"].path
+    leads = (request.headers.get("sec-fetch-mode"), request.headers.get("sec-fetch-dest")) == ("navigate", "document")
+    return leads and (route in _LINKED or route.startswith("/pages/"))
 
 
 def is_operator(request: Request, sessions: SessionService, client: str) -> bool:

@@ -15,7 +15,7 @@ from .schemas.problem import Problem, ProblemField
 _REFUSALS = {
     400: "A header or value of the request is malformed.",
     401: "No token, or not this one.",
-    403: "A write that does not come from a page of this controller.",
+    403: "A write, or a script's read, that does not come from a page of this controller.",
     404: "There is no such thing.",
     405: "Not this method.",
     408: "The request did not arrive in time.",

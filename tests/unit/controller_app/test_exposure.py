@@ -61,6 +61,37 @@ async def test_every_write_refuses_a_foreign_origin(app, operator):
             assert response.status_code == 403, (method, path, headers)
 
 
+def fetched(site: str, mode: str = "no-cors", dest: str = "empty") -> dict[str, str]:
+    """What a browser says of a request that a page made."""
+    return {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+
+
+@pytest.mark.parametrize("site", ["same-site", "cross-site", "", "Same-Origin"])
+async def test_every_read_refuses_the_scripts_and_frames_of_other_pages(app, operator, site):
+    """The session's cookie comes with what the bot's own pages ask for: they are on the same host."""
+    protected = set(endpoints(app.routes)) - PUBLIC | {("GET", "/login")}
+    reads = [(method, path) for method, path in protected if method in SAFE]
+    assert {path for _, path in reads} >= {"/audit/verify", "/", "/pages/security", "/snapshot/contents/{name}"}
+    for method, path in reads:
+        for how in (("no-cors", "empty"), ("no-cors", "image"), ("navigate", "iframe")):
+            response = await operator.request(method, path, headers=fetched(site, *how))
+            assert response.status_code == 403, (method, path, how)
+
+
+async def test_link_on_another_page_leads_to_a_page_and_to_nothing_that_works(operator):
+    link = fetched("same-site", "navigate", "document")
+    assert (await operator.get("/", headers=link)).status_code == 200
+    for path in ("/login", "/pages/proposals", "/pages/jobs/x"):  # there is no machine behind them here
+        assert (await operator.get(path, headers=link)).status_code != 403, path
+    for path in ("/audit/verify", "/status", "/snapshot/contents/x", "/gateway/config/validate"):
+        assert (await operator.get(path, headers=link)).status_code == 403
+
+
+async def test_own_pages_typed_addresses_and_programs_read(operator):
+    for headers in (fetched("same-origin", "cors"), fetched("none", "navigate", "document"), {}):
+        assert (await operator.get("/status", headers=headers)).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect"])
 async def test_no_documentation_pages(operator, path):
     assert (await operator.get(path)).status_code == 404
