@@ -69,6 +69,7 @@ def create_agent_app(settings: Settings, shared: Services) -> FastAPI:
             GitServerPaths(settings.origin, settings.proposals, settings.promotion_dir, settings.fingerprints_file),
             push_bytes=settings.push_max_mb << 20,
             total_bytes=settings.proposals_max_mb << 20,
+            most_proposals=settings.proposals_max,
             seconds=settings.push_seconds,
             rate=PushRate(settings.pushes_per_hour),
             pushed=shared.mirror.wake if shared.mirror else _nothing,

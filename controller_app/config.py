@@ -185,6 +185,8 @@ class Settings(BaseSettings):
     pushes_per_hour: int = Field(default=30, ge=1, le=1000)
     #: Seconds that one push or fetch may take.
     push_seconds: int = Field(default=60, ge=5, le=600)
+    #: Open at once; beyond it no new one is accepted.
+    proposals_max: int = Field(default=100, ge=1, le=1000)
     #: All proposals together, MiB; beyond it nothing more is accepted.
     proposals_max_mb: int = Field(default=256, ge=1, le=10240)
     #: Where a line of the configuration opens in an editor, with ``{path}`` and ``{line}``; empty has no links.

@@ -71,6 +71,7 @@ class GitServer:
 
     :param push_bytes: largest pack.
     :param total_bytes: of everything that was pushed; beyond it nothing more is taken.
+    :param most_proposals: open at once; beyond it no new one is taken.
     :param seconds: that one request may take, and its body to arrive.
     :param rate: counts pushes.
     :param pushed: called after each push that git has handled.
@@ -83,6 +84,7 @@ class GitServer:
         *,
         push_bytes: int,
         total_bytes: int,
+        most_proposals: int,
         seconds: float,
         rate: PushRate,
         pushed: Callable[[], None],
@@ -95,6 +97,7 @@ class GitServer:
         self._paths = paths
         self._push_bytes = push_bytes
         self._total_bytes = total_bytes
+        self._most_proposals = most_proposals
         self.seconds = seconds
         self._rate = rate
         self._pushed = pushed
@@ -179,7 +182,7 @@ class GitServer:
         reasons = {command.ref: problem for command in push.commands if (problem := form_problem(command))}
         if reasons:
             return self._refuse(push, "reference", reasons)
-        problem = await self._limit_problem()
+        problem = await self._limit_problem() or await self._count_problem(push)
         if problem:
             return self._refuse(push, "limit", {command.ref: problem for command in push.commands})
         await self._copy_main()
@@ -246,6 +249,20 @@ class GitServer:
             )
         wait = self._rate.take()
         return f"too many pushes in an hour; try again in {wait} seconds" if wait else None
+
+    async def _count_problem(self, push: PushCommands) -> str | None:
+        new = sum(command.is_new for command in push.commands)
+        # Whoever lists proposals reads all of them: the operator and the machine wait for that.
+        if not new or await self._count() + new <= self._most_proposals:
+            return None
+        if await self._tidier.tidy() and await self._count() + new <= self._most_proposals:
+            return None
+        most = self._most_proposals
+        return f"only {most} proposals may be open; ask the operator to decide some, or push to an open one"
+
+    async def _count(self) -> int:
+        command = GitCommand(("for-each-ref", "--format=.", PREFIX), self._paths.proposals)
+        return len((await run_git(command, seconds=self.seconds, largest=_LARGEST_REPORT)).splitlines())
 
     async def _copy_main(self) -> None:
         """Show the bot the ``main`` of now."""

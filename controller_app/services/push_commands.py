@@ -26,6 +26,11 @@ class PushCommand:
     new: str
     ref: str
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the client takes the ref for one that is not there yet."""
+        return self.old == _NOBODY
+
 
 @dataclass(frozen=True)
 class PushCommands:

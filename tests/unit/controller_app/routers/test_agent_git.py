@@ -331,6 +331,16 @@ class TestLimits:
         commit(work, "One", {"a.md": "1\n"})
         refused(push(work, "HEAD:refs/heads/proposal/x"), "all proposals together take 2 MiB, more than the 1 MiB")
 
+    @pytest.mark.parametrize("options", [{"proposals_max": 2, "pushes_per_hour": 20}])
+    def test_number_of_open_proposals(self, work, repositories, settings):
+        for name in ("a", "b"):
+            commit(work, name, {f"{name}.md": name})
+            assert push(work, f"HEAD:refs/heads/proposal/{name}").returncode == 0
+        commit(work, "More", {"more.md": "x"})
+        refused(push(work, "HEAD:refs/heads/proposal/c"), "only 2 proposals may be open")
+        assert push(work, "HEAD:refs/heads/proposal/b").returncode == 0, "an open one may go on"
+        assert set(repositories.refs(repositories.proposals)) == {"refs/heads/proposal/a", "refs/heads/proposal/b"}
+
     @pytest.mark.parametrize("options", [{"proposals_max_mb": 3}])
     def test_decided_proposals_make_room(self, work, repositories, settings):
         main = git(work, "rev-parse", "HEAD")
