@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from .errors import Conflict, InvalidInput
 from .files import write_atomic
 from .names import check_bot_name
 from .tree import MAX_DEPTH, walk_tree
+
+#: One in so many files that a file system can hold has to fit still.
+_INODES_FREE = 50
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,30 @@ class Usage:
     entries: int
     too_deep: bool = False
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is left on a file system.
+
+    :param free_bytes: for whoever is not root.
+    :param free_inodes: files and directories that can still be made.
+    :param inodes: of the file system, 0 where it makes them as they are needed.
+    """
+
+    free_bytes: int
+    free_inodes: int = 0
+    inodes: int = 0
+
+    @property
+    def min_free_inodes(self) -> int:
+        """How many have to stay free."""
+        return self.inodes // _INODES_FREE
+
+    def share(self, limit: DiskLimit) -> float:
+        """How much of what has to stay free is: below 1 it is too little, of bytes or of inodes."""
+        wanted = ((self.free_bytes, limit.min_free_bytes), (self.free_inodes, self.min_free_inodes))
+        return min((free / least for free, least in wanted if least), default=math.inf)
 
 
 def parse_limit(text: str, name: str) -> DiskLimit:
@@ -148,10 +176,10 @@ def measure(path: Path, tick: Callable[[], None] | None = None, most: int | None
     return Usage(used, report.entries, report.too_deep, report.problem)
 
 
-def free_bytes(limit: DiskLimit) -> int:
-    """Free bytes of the file system; asked of the parent, which is not under the bot's quota."""
+def free_room(limit: DiskLimit) -> Room:
+    """What is left on the file system; asked of the parent, which is not under the bot's quota."""
     seen = os.statvfs(limit.path.parent)
-    return seen.f_bavail * seen.f_frsize
+    return Room(seen.f_bavail * seen.f_frsize, seen.f_favail, seen.f_files)
 
 
 def why_over(limit: DiskLimit, usage: Usage) -> str | None:
@@ -164,14 +192,19 @@ def why_over(limit: DiskLimit, usage: Usage) -> str | None:
     return None
 
 
-def why_low(limit: DiskLimit, free: int) -> str | None:
-    """What to tell the operator if too little space is free, else ``None``."""
-    if free >= limit.min_free_bytes:
-        return None
-    return (
-        f"{_mib(free)} are free on the file system of {limit.path}, {_mib(limit.min_free_bytes)} have to stay free; "
-        "free some space on the machine, or lower host_disk_reserve_mb and run site.yml"
-    )
+def why_low(limit: DiskLimit, room: Room) -> str | None:
+    """What to tell the operator if too little is free, else ``None``."""
+    if room.free_bytes < limit.min_free_bytes:
+        return (
+            f"{_mib(room.free_bytes)} are free on the file system of {limit.path}, {_mib(limit.min_free_bytes)} have "
+            "to stay free; free some space on the machine, or lower host_disk_reserve_mb and run site.yml"
+        )
+    if room.free_inodes < room.min_free_inodes:
+        return (
+            f"{room.free_inodes} more files fit on the file system of {limit.path}, of {room.inodes}, and "
+            f"{room.min_free_inodes} have to; delete files, the many small ones first"
+        )
+    return None
 
 
 @contextmanager
@@ -227,7 +260,7 @@ def release(directory: Path, bot: str) -> bool:
     limit = read_limit(directory, bot)
     if limit is not None:
         usage = measure(limit.path)
-        problem = why_over(limit, usage) or why_low(limit, free_bytes(limit))
+        problem = why_over(limit, usage) or why_low(limit, free_room(limit))
         if problem is not None:
             raise Conflict(f"{bot} was stopped by its disk limit and stays so: {problem}")
     # A kill that has begun ends first: it must not hit what is started after this.

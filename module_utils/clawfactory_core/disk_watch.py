@@ -3,7 +3,8 @@
 Also those with a project quota: the owner of a file may move it to another project, so a quota holds accidents back but
 not a bot that is out to fill the disk.
 
-Free space is looked at every two seconds, also in the middle of measuring; trees are measured every 15 to 30 seconds.
+Free space, and how many more files fit, is looked at every two seconds, also in the middle of measuring; trees are
+measured every 15 to 30 seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from .disk import (
     DiskLimit,
-    free_bytes,
+    free_room,
     judging,
     mark_file,
     measure,
@@ -57,7 +58,8 @@ class Watcher:
         self._stop = stop
         self._ending = ending or threading.Event()
         self._limits: list[DiskLimit] = []
-        self._usage: dict[str, int] = {}
+        #: Bytes, and files and directories.
+        self._usage: dict[str, tuple[int, int]] = {}
         self._due: dict[str, float] = {}
         self._next_free = 0.0
         self._complaints: dict[str, str] = {}
@@ -115,10 +117,12 @@ class Watcher:
         running = [limit for limit in group if marks[limit.bot] is None]
         if not running:
             return
-        victim = max(running, key=lambda limit: self._usage.get(limit.bot, 0))
-        free = free_bytes(victim)
-        if free * 4 < victim.min_free_bytes * max(4 - stopped, 1):
-            self._judge(victim.bot, "free", lambda limit: why_low(limit, free))
+        room = free_room(running[0])
+        # By what is short: a bot that makes many empty files takes hardly a byte.
+        kind = int(room.free_inodes < room.min_free_inodes)
+        victim = max(running, key=lambda limit: self._usage.get(limit.bot, (0, 0))[kind])
+        if room.share(victim) * 4 < max(4 - stopped, 1):
+            self._judge(victim.bot, "free", lambda limit: why_low(limit, room))
 
     def _check_usage(self, limit: DiskLimit) -> None:
         started = time.monotonic()
@@ -130,7 +134,7 @@ class Watcher:
             return
         took = time.monotonic() - started
         self._due[limit.bot] = time.monotonic() + min(max(_REST * took, _SHORTEST), _LONGEST)
-        self._usage[limit.bot] = usage.used_bytes
+        self._usage[limit.bot] = usage.used_bytes, usage.entries
         self._complain(limit.bot, f"{limit.path}: {usage.problem}" if usage.problem else "")
         _LOG.debug("%s: %d bytes in %d entries, %.2f s", limit.bot, usage.used_bytes, usage.entries, took)
         self._judge(limit.bot, "limit", lambda limit: why_over(limit, usage))

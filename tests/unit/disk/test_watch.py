@@ -157,7 +157,7 @@ def test_low_space_stops_the_largest_bot_first_and_not_all_at_once(tmp_path, eng
     for bot, size in (("bot1", MIB), ("bot2", 3 * MIB), ("bot3", 2 * MIB)):
         add_bot(bot, limit_bytes=100 * MIB, min_free_bytes=1000, size=size)
     free = {"bytes": 5000}
-    monkeypatch.setattr(disk_watch, "free_bytes", lambda limit: free["bytes"])
+    monkeypatch.setattr(disk_watch, "free_room", lambda limit: disk.Room(free["bytes"]))
     watcher = disk_watch.Watcher(tmp_path / "disk", engine.stop)
     watcher.once()
     assert len(engine.running) == 3
@@ -171,6 +171,24 @@ def test_low_space_stops_the_largest_bot_first_and_not_all_at_once(tmp_path, eng
         free["bytes"] = left
         watcher.once()
         assert engine.running == expected, left
+
+
+def test_file_system_that_takes_no_more_files_stops_the_bot_that_has_most(tmp_path, engine, add_bot, monkeypatch):
+    add_bot("bot1", limit_bytes=100 * MIB, size=3 * MIB)
+    state = add_bot("bot2", limit_bytes=100 * MIB)
+    for number in range(100):
+        (state / str(number)).touch()
+    left = {"inodes": 2000}
+    monkeypatch.setattr(disk_watch, "free_room", lambda limit: disk.Room(2**40, left["inodes"], 100_000))
+    watcher = disk_watch.Watcher(tmp_path / "disk", engine.stop)
+    watcher.once()
+    assert len(engine.running) == 3
+    left["inodes"] = 1999
+    watcher.once()
+    assert engine.running == {"bot1-gateway", "bot3-gateway"}
+    mark = disk.read_mark(tmp_path / "disk", "bot2")
+    assert mark is not None
+    assert (mark["reason"], "1999 more files fit" in mark["message"]) == ("free", True)
 
 
 def test_a_damaged_limit_does_not_stop_the_watch_of_others(tmp_path, engine, add_bot, caplog):
@@ -198,7 +216,7 @@ def test_run_notices_growth_of_free_space_problems_during_a_walk_and_ends(tmp_pa
     state = add_bot("bot1", limit_bytes=2**50, min_free_bytes=1000)
     for number in range(5000):
         (state / str(number)).touch()
-    monkeypatch.setattr(disk_watch, "free_bytes", lambda limit: 0)
+    monkeypatch.setattr(disk_watch, "free_room", lambda limit: disk.Room(0))
     monkeypatch.setattr(disk_watch, "FREE_INTERVAL", 0.01)
     run_until_stopped(tmp_path / "disk", engine)
 
