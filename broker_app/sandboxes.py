@@ -26,6 +26,7 @@ from .settings import BOT_LABEL, CHECK_LABEL, PARTS, SANDBOX_SERVICE, SERVICE_LA
 _CHECK_SECONDS = 20.0
 # The engine takes the start of an id as long as it is one container's: letter by letter that would tell others' ids.
 _SHORT_ID = re.compile(r"[0-9a-f]{1,11}")
+_ID = re.compile(r"[0-9a-f]{12,64}")
 _MOUNTINFO_BYTES = 1024 * 1024
 _REMOVE_TRIES = 5
 _PAUSE_TRIES = 3
@@ -140,11 +141,18 @@ class Sandboxes:
         if answer.status != 200:
             if answer.status >= 500:
                 raise EngineError(f"inspect of a container answered {answer.status}: {answer.message()[:200]}")
-            raise Missing.container(reference, foreign=False)
+            raise Missing.container(reference, foreign=not self._may_ask(reference))
         inspect = _mapping(answer.json())
         if self.service_of(inspect) not in services:
             raise Missing.container(reference, foreign=True)
         return inspect
+
+    def _may_ask(self, reference: str) -> bool:
+        # By an id it may be one that is gone since; a name that is not the bot's it has no reason to know.
+        own = reference in {self._settings.part_name(part) for part in PARTS} or is_sandbox_name(
+            self._settings, reference
+        )
+        return own or _ID.fullmatch(reference) is not None
 
     def service_of(self, inspect: Mapping[str, Any]) -> str | None:
         """Which of the bot's services a container is, by labels *and* name; ``None`` for everything else."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 
@@ -153,9 +154,15 @@ def test_a_foreign_container_looks_like_none(broker, engine, options, by):
         assert missing.message == "No such container: nothing"
         assert there.headers.keys() == missing.headers.keys()
         assert [one.method for one in engine.heard] == ["GET", "GET"], "more than inspect was asked"
-    assert {line["path"].split("/")[3].partition("?")[0] for line in broker.audit()} == {reference}
-    assert len(broker.audit()) == len(ON_A_CONTAINER)
+    asked = Counter(line["path"].split("/")[3].partition("?")[0] for line in broker.audit())
+    assert asked == {reference: len(ON_A_CONTAINER), "nothing": len(ON_A_CONTAINER)}
     assert box.state == "running"
+
+
+@pytest.mark.parametrize("reference", ["clawfactory-bot1-sbx-gone", "clawfactory-bot1-gateway2", "ab" * 32, "ab" * 6])
+def test_who_looks_for_what_may_be_his_is_not_refused(broker, reference):
+    assert broker.call("GET", f"{V}/containers/{reference}/json").status == 404
+    assert len(broker.audit()) == (reference == "clawfactory-bot1-gateway2")
 
 
 @pytest.mark.parametrize(
