@@ -305,7 +305,11 @@ def judge_egress(tried: WayOut, found: Iterable[Mapping[str, Any]]) -> list[Chec
     found = list(found)
     denied = [item for item in found if item.get("kind") == "denied"]
     open_ones = [str(item.get("url", "")) for item in denied if not item.get("ok")]
-    open_ones += [name for name, status in tried.answers.items() if status != _FORBIDDEN]
+    open_ones += [
+        f"{name} ({f'status {status}' if status else 'no answer of the proxy'})"
+        for name, status in tried.answers.items()
+        if status != _FORBIDDEN
+    ]
     answering = [str(item.get("url", "")) for item in found if item.get("kind") == "allowed" and item.get("ok")]
     detail = f"refused: {len(denied) + len(tried.answers)}; allowed and answering: {_listed(answering) or 'none'}"
     return [

@@ -105,8 +105,8 @@ def _try_way_out(pid: int, addresses: Mapping[str, str]) -> WayOut:
     with socket.create_server((addresses["inside_gateway"], 0)) as machine:
         here = (addresses["inside_gateway"], machine.getsockname()[1])
         direct = [here, ("169.254.169.254", 80), ("1.1.1.1", 443), ("2606:4700:4700::1111", 443)]
-        # Names that no list has: a reserved one, an address for documentation, the metadata of clouds.
-        through = [here, ("clawfactory-verify.invalid", 443), ("192.0.2.1", 443), ("169.254.169.254", 80)]
+        # Refused in every mode; 192.0.2.0/24 is for documentation (RFC 5737). No name: egress_mode open asks for each.
+        through = [here, ("192.0.2.1", 443), ("169.254.169.254", 80)]
         namespace = Path("/proc") / str(pid) / "ns" / "net"
         return try_way_out(namespace, direct, (addresses["egress_inside"], PROXY_PORT), through)
 
