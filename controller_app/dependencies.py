@@ -36,7 +36,7 @@ from .services.webhook import WebhookService
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Of Sec-Fetch-Site: our own pages, and what the operator typed or opened from elsewhere than a page.
 _OWN_SITES = frozenset({"same-origin", "none"})
-#: Routes that a link on another page may lead to, and those below ``/pages/``.
+#: Routes that a link on another page may lead to.
 _LINKED = frozenset({"/", "/controller", "/login"})
 
 
@@ -208,29 +208,35 @@ ClientAddressDep = Annotated[str, Depends(get_client_address)]
 async def verify_origin(request: Request) -> None:
     """Refuse what another page sends. Same site is not enough: the bot's own pages are on the same host.
 
-    They may lead the operator to a page here, and nothing else: some reads give the machine work.
+    Its link may lead to the first page, and nothing else: some reads give the machine work.
 
     :raises ForeignOrigin: ``Origin``, else ``Referer``, of a write does not name this controller, or the browser says
         of a read that it is another page's.
     """
-    if request.method in _SAFE_METHODS:
-        if not _is_own_read(request):
-            raise ForeignOrigin
-        return
-    source = request.headers.get("origin") or request.headers.get("referer")
+    source = request.headers.get("origin")
+    if request.method not in _SAFE_METHODS:
+        source = source or request.headers.get("referer")
     if source is None and _bearer_token(request) is not None:
         return  # no browser adds this header by itself, so there is nobody to protect
-    if not is_same_origin(source or "", scheme=request.url.scheme, host=request.headers.get("host", "")):
+    if request.method in _SAFE_METHODS and source is None:
+        own = _is_own_read(request)
+    else:
+        own = is_same_origin(source or "", scheme=request.url.scheme, host=request.headers.get("host", ""))
+    if not own:
         raise ForeignOrigin
 
 
 def _is_own_read(request: Request) -> bool:
     # A program says nothing about it, nor does a browser where the page is in plain HTTP and not on its own machine.
-    if request.headers.get("sec-fetch-site", "none") in _OWN_SITES:
+    site = request.headers.get("sec-fetch-site", "none")
+    if site in _OWN_SITES:
         return True
+    said = (request.headers.get("sec-fetch-mode"), request.headers.get("sec-fetch-dest"))
+    if said != ("navigate", "document") or "sec-purpose" in request.headers:  # a browser may fetch a link beforehand
+        return False
     route: str = request.scope["route"].path
-    leads = (request.headers.get("sec-fetch-mode"), request.headers.get("sec-fetch-dest")) == ("navigate", "document")
-    return leads and (route in _LINKED or route.startswith("/pages/"))
+    # From another site the session's cookie does not come along: it ends at the login.
+    return route in _LINKED or (site == "cross-site" and route.startswith("/pages/") and not route.endswith("/events"))
 
 
 def is_operator(request: Request, sessions: SessionService, client: str) -> bool:

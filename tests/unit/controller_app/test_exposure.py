@@ -81,10 +81,35 @@ async def test_every_read_refuses_the_scripts_and_frames_of_other_pages(app, ope
 async def test_link_on_another_page_leads_to_a_page_and_to_nothing_that_works(operator):
     link = fetched("same-site", "navigate", "document")
     assert (await operator.get("/", headers=link)).status_code == 200
-    for path in ("/login", "/pages/proposals", "/pages/jobs/x"):  # there is no machine behind them here
-        assert (await operator.get(path, headers=link)).status_code != 403, path
-    for path in ("/audit/verify", "/status", "/snapshot/contents/x", "/gateway/config/validate"):
+    assert (await operator.get("/login", headers=link)).status_code == 303
+    work = {"/audit/verify", "/status", "/snapshot/contents/x", "/gateway/config/validate"}
+    for path in work | {"/pages/audit", "/pages/memory", "/pages/logs/events", "/pages/snapshots/x"}:
+        assert (await operator.get(path, headers=link)).status_code == 403, path
+    for path in ("/", "/login"):
+        assert (await operator.get(path, headers={**link, "Sec-Purpose": "prefetch"})).status_code == 403
+
+
+async def test_link_on_another_site_leads_to_the_login(client):
+    """A browser sends no cookie along."""
+    answer = await client.get("/pages/proposals", headers=fetched("cross-site", "navigate", "document"))
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+
+
+async def test_link_on_another_site_leads_to_no_stream_and_to_no_data(operator):
+    link = fetched("cross-site", "navigate", "document")
+    for path in ("/audit/verify", "/pages/logs/events", "/pages/jobs/x/events"):
         assert (await operator.get(path, headers=link)).status_code == 403
+
+
+@pytest.mark.parametrize("upgrade", [{}, {"Connection": "Upgrade", "Upgrade": "websocket"}])
+async def test_read_that_names_another_origin_is_refused_whatever_else_it_says(operator, bearer, upgrade):
+    """Not every browser says Sec-Fetch-Site, above all not of a WebSocket."""
+    for origin in ("http://127.0.0.1:18789", "null", "http://evil.test"):
+        answer = await operator.get("/audit/verify", headers={"Origin": origin, **upgrade})
+        assert answer.status_code == 403, origin
+        answer = await operator.get("/status", headers={"Origin": origin, "Sec-Fetch-Site": "same-origin"})
+        assert answer.status_code == 403, origin
+    assert (await operator.get("/status", headers={"Origin": "http://127.0.0.1:8080", **upgrade})).status_code == 200
 
 
 async def test_own_pages_typed_addresses_and_programs_read(operator):
