@@ -255,7 +255,9 @@ class GitServer:
         # Whoever lists proposals reads all of them: the operator and the machine wait for that.
         if not new or await self._count() + new <= self._most_proposals:
             return None
-        if await self._tidier.tidy() and await self._count() + new <= self._most_proposals:
+        await self._tidier.tidy()
+        # Not by the branches: those of decided ones stay for a while.
+        if await self._tidier.count_open() + new <= self._most_proposals:
             return None
         most = self._most_proposals
         return f"only {most} proposals may be open; ask the operator to decide some, or push to an open one"

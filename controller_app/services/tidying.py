@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clawfactory_core.errors import CoreError
 from clawfactory_core.promotion.names import PREFIX
-from clawfactory_core.promotion.proposals import list_proposals
+from clawfactory_core.promotion.proposals import Proposal, list_proposals
 from clawfactory_core.promotion.repository import MAIN
 
 from .approved import read_ref
@@ -59,13 +59,19 @@ class Tidier:
         _logger.info("made room for proposals; %d that were decided are gone", len(decided))
         return True
 
+    async def count_open(self) -> int:
+        """How many proposals wait for a decision."""
+        return sum(proposal.state == "open" for proposal in await asyncio.to_thread(self._list))
+
     def _decided(self) -> dict[str, str]:
+        return {proposal.name: proposal.commit for proposal in self._list() if proposal.state != "open"}
+
+    def _list(self) -> list[Proposal]:
         main = read_ref(self._origin, MAIN)
         if main is None:
             raise CoreError(f"{self._origin} has no {MAIN}")
         denied = read_denied(self._promotion)
-        found = list_proposals(self._proposals, os.geteuid(), main, prefix=PREFIX, denied=denied)
-        return {proposal.name: proposal.commit for proposal in found if proposal.state != "open"}
+        return list_proposals(self._proposals, os.geteuid(), main, prefix=PREFIX, denied=denied)
 
     async def _run(self, *arguments: str, data: bytes = b"") -> None:
         await run_git(GitCommand(arguments, self._proposals), data=data, seconds=self._seconds)

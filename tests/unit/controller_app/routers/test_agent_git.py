@@ -340,6 +340,11 @@ class TestLimits:
         refused(push(work, "HEAD:refs/heads/proposal/c"), "only 2 proposals may be open")
         assert push(work, "HEAD:refs/heads/proposal/b").returncode == 0, "an open one may go on"
         assert set(repositories.refs(repositories.proposals)) == {"refs/heads/proposal/a", "refs/heads/proposal/b"}
+        commit_of_a = repositories.refs(repositories.proposals)["refs/heads/proposal/a"]
+        record = json.dumps({"name": "a", "commit": commit_of_a, "reason": "No."})
+        (settings.promotion_dir / "denied" / "a.json").write_text(record)
+        assert push(work, "HEAD:refs/heads/proposal/c").returncode == 0, "a decision made room"
+        refused(push(work, "HEAD:refs/heads/proposal/d"), "only 2 proposals may be open")
 
     @pytest.mark.parametrize("options", [{"proposals_max_mb": 3}])
     def test_decided_proposals_make_room(self, work, repositories, settings):
