@@ -79,7 +79,7 @@ class ForeignOrigin(Exception):
         super().__init__(
             "Writes, and what scripts read, must come from the controller's own pages: Origin (or Referer) has to name "
             "the address of the request, and Sec-Fetch-Site may not name another site. If you are on that page, the "
-            "proxy must pass the Host header on with its port."
+            "proxy must pass the Host header on with its port; if a login elsewhere sent you here, open it again."
         )
 
 
