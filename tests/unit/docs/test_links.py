@@ -17,8 +17,9 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.gl
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 #: Named here, so that a page noticeably speaks of a directory that is gone.
 DIRECTORIES = {
-    "bench", "bot_template", "callback_plugins", "clawfactory_cli", "controller_app", "docs", "filter_plugins",
-    "inventory", "library", "lookup_plugins", "module_utils", "molecule", "playbooks", "requirements", "roles", "tests",
+    "action_plugins", "bench", "bot_template", "callback_plugins", "clawfactory_cli", "controller_app", "docs",
+    "filter_plugins", "inventory", "library", "lookup_plugins", "module_utils", "molecule", "playbooks",
+    "requirements", "roles", "tests",
 }  # fmt: skip
 #: Files that a page tells the reader to make.
 MADE_BY_READER = {"inventory/host_vars/bot1/main.yml", "inventory/host_vars/bot1/vault.yml"}
