@@ -70,13 +70,6 @@ from ansible.module_utils.clawfactory_core import config_install
 from ansible.module_utils.clawfactory_core.adapters.docker_engine import run_once
 from ansible.module_utils.clawfactory_core.errors import CoreError, MissingDependency
 
-CONFIG_DIRECTORY = "/etc/openclaw"
-ENVIRONMENT = {
-    "HOME": "/tmp",  # noqa: S108 - inside the throw-away container
-    "OPENCLAW_CONFIG_PATH": f"{CONFIG_DIRECTORY}/openclaw.json",
-    "OPENCLAW_STATE_DIR": "/tmp/state",  # noqa: S108 - inside the throw-away container
-}
-
 
 def argument_spec() -> dict[str, dict[str, object]]:
     return {
@@ -140,7 +133,13 @@ def asking(module: AnsibleModule) -> config_install.Validate:
 def validate(image: str, uid: int, candidate: Path) -> None:
     """Ask the OpenClaw of ``image``; raises CoreError with its words."""
     command = ["openclaw", "config", "validate"]
-    run_once(image, command, user=f"{uid}:{uid}", mount=(candidate, CONFIG_DIRECTORY), env=ENVIRONMENT)
+    run_once(
+        image,
+        command,
+        user=f"{uid}:{uid}",
+        mount=(candidate, config_install.VALIDATED_IN),
+        env=config_install.VALIDATION_ENVIRONMENT,
+    )
 
 
 if __name__ == "__main__":

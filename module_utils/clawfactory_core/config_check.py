@@ -13,7 +13,7 @@ from typing import Any
 
 from . import overrides
 from .adapters.docker_engine import run_once
-from .config_install import MANAGED, OPERATOR
+from .config_install import MANAGED, OPERATOR, VALIDATED_IN, VALIDATION_ENVIRONMENT
 from .errors import Conflict, CoreError
 from .files import write_atomic
 from .json5 import Json5Error, Places, parse
@@ -23,21 +23,12 @@ LARGEST_TEXT = 65536
 _MOST_PROBLEMS = 100
 _LONGEST = 1000
 _LEFT_SECONDS = 3600.0
-_IN_CONTAINER = "/etc/openclaw"
 # What it prints on standard error, warnings mostly, is no part of the report.
 _COMMAND = [
     "sh",
     "-c",
     "openclaw config validate --json 2>/tmp/said; code=$?; [ $code -le 1 ] || cat /tmp/said; exit 0",
 ]
-_ENVIRONMENT = {
-    "HOME": "/tmp",  # noqa: S108 - inside the throw-away container
-    # As the gateway has them: half of the time goes by compiling otherwise.
-    "NODE_COMPILE_CACHE": "/opt/clawfactory/compile-cache",
-    "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
-    "OPENCLAW_CONFIG_PATH": f"{_IN_CONTAINER}/{MANAGED}",
-    "OPENCLAW_STATE_DIR": "/tmp/state",  # noqa: S108 - inside the throw-away container
-}
 
 #: Takes a directory with both files, returns what ``openclaw config validate --json`` printed.
 Ask = Callable[[Path], str]
@@ -96,7 +87,9 @@ def asking_image(definition: Path, bot: str, uid: int) -> Ask:
         raise Conflict(f"{bot} has no {definition}; run: ansible-playbook site.yml -l {bot}") from None
 
     def ask(candidate: Path) -> str:
-        return run_once(str(image), _COMMAND, user=f"{uid}:{uid}", mount=(candidate, _IN_CONTAINER), env=_ENVIRONMENT)
+        return run_once(
+            str(image), _COMMAND, user=f"{uid}:{uid}", mount=(candidate, VALIDATED_IN), env=VALIDATION_ENVIRONMENT
+        )
 
     return ask
 

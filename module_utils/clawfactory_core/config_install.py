@@ -19,6 +19,17 @@ from .files import FileSpec, FilesPlan, apply_files, digest, plan_files, write_a
 MANAGED = "openclaw.json"
 OPERATOR = "operator.json5"
 KNOWN_GOOD = "known-good"
+#: Where the directory with both files is bound in the container that validates them.
+VALIDATED_IN = "/etc/openclaw"
+#: What that container has in its environment.
+VALIDATION_ENVIRONMENT = {
+    "HOME": "/tmp",  # noqa: S108 - inside the throw-away container
+    # As the gateway has them: half of the time goes by compiling otherwise.
+    "NODE_COMPILE_CACHE": "/opt/clawfactory/compile-cache",
+    "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
+    "OPENCLAW_CONFIG_PATH": f"{VALIDATED_IN}/{MANAGED}",
+    "OPENCLAW_STATE_DIR": "/tmp/state",  # noqa: S108 - inside the throw-away container
+}
 _EMPTY_OPERATOR = """{
   // Yours. What ClawFactory manages (openclaw.json) wins over this; all the rest of OpenClaw's settings goes here.
 }
