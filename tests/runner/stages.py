@@ -148,4 +148,4 @@ def e2e(reports: Path) -> list[Result]:
 
 def images(reports: Path) -> list[Result]:
     """Tests of the images, without a bot."""
-    return _as_root("images", "tests/images", reports, _IMAGES_LIMIT)
+    return _install_ssh("images") or _as_root("images", "tests/images", reports, _IMAGES_LIMIT)
