@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +49,15 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core has no type
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the builder and come back at once."""
         _, options = self.validate_argument_spec({"modules": {"type": "list", "elements": "str", "required": True}})
-        # One builder a run, of whichever bot asks first.
-        mark = Path(constants.DEFAULT_LOCAL_TMP, "clawfactory-payloads")
-        try:
-            mark.touch(exist_ok=False)
-        except FileExistsError:
-            return {"changed": False}
-        _detach(options["modules"], mark)
+        kept = Path(constants.DEFAULT_LOCAL_TMP)
+        # Where that fails all is as slow as it was without. The mark: one builder a run, of whichever bot asks first.
+        with contextlib.suppress(OSError):
+            (kept / "clawfactory-payloads").touch(exist_ok=False)
+            _detach(options["modules"], kept, os.getppid())
         return {"changed": False}
 
 
-def _detach(modules: Iterable[str], mark: Path) -> None:
+def _detach(modules: Sequence[str], kept: Path, run: int) -> None:
     """Build in a process that the worker of this task does not wait for."""
     between = os.fork()
     if between:
@@ -66,30 +66,40 @@ def _detach(modules: Iterable[str], mark: Path) -> None:
     try:
         os.setsid()
         if os.fork() == 0:
+            # The worker's would signal a group of processes that may be another's by then.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
             nowhere = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(nowhere, stream)
-            _build(modules, mark)
+            _build(modules, kept, run)
     finally:
         # Nothing of the worker may run twice: its results, its handlers at exit.
         os._exit(0)
 
 
-def _build(modules: Iterable[str], mark: Path) -> None:
-    """:param mark: is gone when the run has ended, with the directory in which it keeps payloads."""
+def _build(modules: Sequence[str], kept: Path, run: int) -> None:
+    """:param kept: directory in which the run keeps payloads, and which it removes in the end.
+    :param run: process id of ``ansible-playbook``.
+    """
     templar = Templar(loader=DataLoader())
-    for name in modules:
-        found = module_loader.find_plugin_with_context(name)
-        if not mark.exists():
-            return
-        modify_module(
-            module_name=name.rpartition(".")[2],
-            module_path=found.plugin_resolved_path,
-            module_args={},
-            templar=templar,
-            task_vars={"ansible_python_interpreter": "/usr/bin/python3"},
-            module_compression=constants.config.get_config_value("DEFAULT_MODULE_COMPRESSION"),
-        )
-        if not mark.exists():
-            # That made the directory anew.
-            shutil.rmtree(mark.parent, ignore_errors=True)
+    paths = [module_loader.find_plugin_with_context(name).plugin_resolved_path for name in modules]
+    # In it, and not by its name: what was removed is not made anew, and nobody can put another one there.
+    os.chdir(kept)
+    constants.DEFAULT_LOCAL_TMP = "."
+    for name, path in zip(modules, paths, strict=True):
+        # The task that needs it says why it cannot be built.
+        with contextlib.suppress(Exception):
+            modify_module(
+                module_name=name.rpartition(".")[2],
+                module_path=path,
+                module_args={},
+                templar=templar,
+                task_vars={"ansible_python_interpreter": "/usr/bin/python3"},
+                module_compression=constants.config.get_config_value("DEFAULT_MODULE_COMPRESSION"),
+            )
+    try:
+        os.kill(run, 0)
+    except ProcessLookupError:
+        # It ended, and may have found a file that was not there when it listed what to remove.
+        shutil.rmtree(kept, ignore_errors=True)

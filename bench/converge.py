@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -33,16 +33,21 @@ PLAIN = "clawfactory-bench-plain"
 GOALS = {"warm": 5.0, "further-bot": 2.0, "cold": 1.5}
 
 
-def wait_ready(url: str, deadline: float = 180.0) -> None:
-    """Poll until the URL answers 200."""
+def wait_ready(url: str, deployed: Future[float] | None = None, deadline: float = 180.0) -> None:
+    """Poll until the URL answers 200.
+
+    :param deployed: what brings that about; when it ends without, it says why.
+    """
     end = time.monotonic() + deadline
-    while time.monotonic() < end:
+    while time.monotonic() < end and not (deployed and deployed.done() and deployed.exception()):
         try:
             with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own address
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
+    if deployed and deployed.done():
+        deployed.result()
     raise SystemExit(f"{url} did not answer within {deadline} s")
 
 
@@ -82,7 +87,7 @@ def cold_start(inventory: Path, port: str) -> float:
     with ThreadPoolExecutor() as beside:
         started = time.monotonic()
         deployed = beside.submit(play, inventory, "site.yml", "-l", "bench1")
-        wait_ready(f"http://127.0.0.1:{port}/readyz")
+        wait_ready(f"http://127.0.0.1:{port}/readyz", deployed)
         ready = time.monotonic() - started
         deployed.result()
     return ready

@@ -84,6 +84,9 @@ def _message(result: Mapping[str, Any]) -> str:
     """The first words of why; of a loop those of the item that failed."""
     items = [item for item in result.get("results", ()) if isinstance(item, Mapping) and item.get("failed")]
     own = (items or [result])[0]
-    parts = (str(own.get(key) or "") for key in ("msg", "stderr", "censored"))
+    # A command that was sent as it is may have had a terminal, which makes one stream of two.
+    lines = str(own.get("stdout") or "").splitlines() if own.get("rc") else []
+    said = own.get("stderr") or "".join(lines[-1:])
+    parts = (str(part or "") for part in (own.get("msg"), said, own.get("censored")))
     text = " ".join(" ".join(parts).split()) or "see above"
     return text if len(text) <= _MOST else f"{text[:_MOST]}…"

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .refusal import Answer
 from .way_out import WayOut
 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 _NO_CAPABILITY = "0" * 16
 _FORBIDDEN = 403
+# As the broker names what it refuses (broker_app/models.py).
+_PRIVILEGED = "refused by the broker: HostConfig.Privileged"
 
 
 @dataclass(frozen=True)
@@ -326,11 +329,11 @@ def judge_egress(tried: WayOut, found: Iterable[Mapping[str, Any]]) -> list[Chec
     ]
 
 
-def judge_refusal(returncode: int, said: str) -> Check:
-    """What came of the attempt to make a privileged container from within the gateway."""
-    refused = returncode != 0 and "refused by the broker" in said
-    last = (said.strip().splitlines() or ["no answer"])[-1][:120]
-    return Check("the broker refuses a privileged container", refused, last)
+def judge_refusal(answer: Answer) -> Check:
+    """What the broker said to whoever asked for a privileged container as the gateway; other reasons prove nothing."""
+    refused = answer.status == _FORBIDDEN and _PRIVILEGED in answer.text
+    said = f"{answer.status} {answer.text.strip()}"[:120] if answer.status else "no answer"
+    return Check("the broker refuses a privileged container", refused, said)
 
 
 def judge_mode(mode: str) -> Check:

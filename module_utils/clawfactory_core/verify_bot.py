@@ -15,6 +15,7 @@ from typing import Any
 from . import verification
 from .adapters.engine_socket import EngineSocket
 from .errors import CoreError
+from .refusal import Answer, try_privileged
 from .sandbox_config import PROBE_MODEL, PROBE_PORT, PROBE_PROVIDER
 from .verification import Check
 from .way_out import WayOut, try_way_out
@@ -22,6 +23,7 @@ from .workspace import workspace_entries
 
 #: Of the egress, inside.
 PROXY_PORT = 3128
+_CREATED = 201
 #: A first turn may have to make a sandbox, on a busy machine.
 TURN_SECONDS = 180.0
 #: How long the probe's process can be seen, and how often it is looked for.
@@ -76,7 +78,7 @@ def verify(root: Path, bot: Mapping[str, Any], probe: str, egress: list[Mapping[
     checks += verification.judge_gateway(bot, process, gateway, entries)
     checks += verification.judge_engine(bot["name"], found)
     checks.append(
-        verification.judge_refusal(*_try_privileged(bot["name"], str(sandbox.get("docker", {}).get("image", "none"))))
+        verification.judge_refusal(_ask_for_privileges(bot, str(sandbox.get("docker", {}).get("image", "none"))))
     )
     tried = _try_way_out(gateway["State"]["Pid"], bot["addresses"])
     checks += verification.judge_egress(tried, egress)
@@ -152,16 +154,12 @@ def _take_turn(bot: str, probe: str, entry: str, targets: list[tuple[str, int]])
         return Turn(list(seen.values()), "", printed)
 
 
-def _try_privileged(bot: str, image: str) -> tuple[int, str]:
-    name = f"clawfactory-{bot}-sbx-verify"
-    attempt = ["docker", "create", "--privileged", "--name", name, "--network", "none", image, "sleep", "infinity"]
-    done = subprocess.run(
-        ["docker", "exec", f"clawfactory-{bot}-gateway", *attempt],
-        capture_output=True, text=True, errors="replace", timeout=60, check=False,
-    )  # fmt: skip
-    if done.returncode == 0:
+def _ask_for_privileges(bot: Mapping[str, Any], image: str) -> Answer:
+    name = f"clawfactory-{bot['name']}-sbx-verify"
+    answer = try_privileged(Path(bot["paths"]["broker_gateway"]), bot["gateway_uid"], name, image)
+    if answer.status == _CREATED:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, timeout=60, check=False)
-    return done.returncode, done.stdout + done.stderr
+    return answer
 
 
 def _last_words(said: str) -> str:

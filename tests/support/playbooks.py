@@ -39,9 +39,10 @@ class PlaybookRun:
 
     @property
     def failures(self) -> dict[str, str]:
-        """Message of the task that failed, with what its command wrote on stderr, by host."""
+        """Message of the task that failed, with what its command wrote on stderr, or else on stdout, by host."""
         return {
-            host: f"{task}: {result.get('msg') or json.dumps(result)} {result.get('stderr', '')}".rstrip()
+            host: f"{task}: {result.get('msg') or json.dumps(result)} "
+            f"{result.get('stderr') or result.get('stdout') or ''}".rstrip()
             for host, task, result in self._results()
             if result.get("failed") or result.get("unreachable")
         }

@@ -18,6 +18,7 @@ PLAYBOOK = """
   tasks:
     - {fail: {msg: "broken   it is"}, when: inventory_hostname == 'broken'}
     - {fail: {msg: "of {{ item }}"}, loop: [one, two], failed_when: item == 'two', when: inventory_hostname == 'looped'}
+    - {raw: "echo this; echo the reason; exit 1", when: inventory_hostname == 'raw'}
     - {shell: "echo hush; exit 1", no_log: true, when: inventory_hostname == 'quiet'}
     - when: inventory_hostname == 'rescued'
       block: [{fail: {msg: not so bad}}]
@@ -40,17 +41,20 @@ def summary(done: PlaybookRun) -> list[str]:
 
 
 def test_failed_bots_are_named_with_the_reason_and_the_command_that_retries_just_those(tmp_path: Path) -> None:
-    bots = {"fine": HERE, "broken": HERE, "looped": HERE, "quiet": HERE, "rescued": HERE, "away": NOWHERE}
+    bots = {"fine": HERE, "broken": HERE, "looped": HERE, "quiet": HERE, "raw": HERE, "rescued": HERE, "away": NOWHERE}
     done = run(tmp_path, bots, "--extra-vars", "password=hush")
     first, *lines, last = summary(done)
-    assert first == "4 of 6 failed:"
+    assert first == "5 of 7 failed:"
     found = dict(line.strip().split(": ", 1) for line in lines)
     assert found["broken"] == "broken it is"
     assert found["looped"] == "of two"
     assert found["away"].startswith("its machine cannot be reached: ")
     assert "no_log" in found["quiet"]
-    assert found.keys() == {"broken", "looped", "away", "quiet"}
-    command = f"ansible-playbook {tmp_path}/play.yml -i '{tmp_path}/our hosts.json' --limit away,broken,looped,quiet"
+    assert found["raw"] == "non-zero return code the reason"
+    assert found.keys() == {"broken", "looped", "away", "quiet", "raw"}
+    command = (
+        f"ansible-playbook {tmp_path}/play.yml -i '{tmp_path}/our hosts.json' --limit away,broken,looped,quiet,raw"
+    )
     assert last == f"once that is corrected: {command} (and the same --extra-vars)"
     assert "hush" not in done.stderr
 

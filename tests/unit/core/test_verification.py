@@ -9,6 +9,7 @@ import pytest
 
 from clawfactory_core import verification
 from clawfactory_core.allocation import describe
+from clawfactory_core.refusal import Answer
 from clawfactory_core.verification import Process
 from clawfactory_core.way_out import WayOut
 from tests.support.polling import wait_for
@@ -213,9 +214,16 @@ def test_egress_mode_and_refusal():
     for answers in ({}, {"192.0.2.1:443": 200}, {"192.0.2.1:443": 0}, {"192.0.2.1:443": 503}):
         assert failed(verification.judge_egress(WayOut((), answers), [denied])) == [way_out]
     assert [verification.judge_mode(mode).ok for mode in ("all", "non-main", "off")] == [True, False, False]
-    assert verification.judge_refusal(1, "Error: refused by the broker: no").ok
-    assert not verification.judge_refusal(0, "abc").ok
-    assert not verification.judge_refusal(1, "Cannot connect to the Docker daemon").ok
+
+
+def test_only_the_broker_s_word_on_privileges_counts_as_a_refusal_of_them():
+    refusal = '{"message": "refused by the broker: HostConfig.Privileged has a value that is not allowed"}'
+    assert verification.judge_refusal(Answer(403, refusal)).ok
+    assert not verification.judge_refusal(Answer(201, refusal)).ok
+    other = '{"message": "refused by the broker: the socket is not for this user"}'
+    found = verification.judge_refusal(Answer(403, other))
+    assert not found.ok and "not for this user" in found.detail
+    assert verification.judge_refusal(Answer(0, "")).detail == "no answer"
 
 
 def test_table_is_aligned_and_says_what_failed():
