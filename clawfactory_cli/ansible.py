@@ -28,6 +28,8 @@ EXIT_UNREACHABLE = 4
 EXIT_BOTH = 5
 EXIT_INTERRUPTED = 130
 
+#: Have Ansible report as JSON, without a playbook too.
+AS_JSON = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}
 # Ansible's own codes; its 2 would read as "wrong usage", which is 2 for every other program.
 _EXIT_CODES = {0: EXIT_OK, 2: EXIT_BOT_FAILED, 4: EXIT_UNREACHABLE, 6: EXIT_BOTH, 99: EXIT_INTERRUPTED}
 
@@ -69,11 +71,14 @@ class AnsibleOptions:
         chosen = self.ask_vault_pass or "ANSIBLE_VAULT_PASSWORD_FILE" in os.environ
         return str(made) if not chosen and made.is_file() else None
 
+    def variable_arguments(self) -> list[str]:
+        """Arguments with the variables of this run."""
+        values = (f"@{_from_here(value[1:])}" if value.startswith("@") else value for value in self.extra_vars)
+        return [word for value in values for word in ("-e", value)]
+
     def playbook_arguments(self) -> list[str]:
         """All arguments for ``ansible-playbook`` but the playbook and the limit."""
-        arguments = self.inventory_arguments()
-        for value in self.extra_vars:
-            arguments += ["-e", f"@{_from_here(value[1:])}" if value.startswith("@") else value]
+        arguments = [*self.inventory_arguments(), *self.variable_arguments()]
         arguments += [flag for flag, wanted in (("--check", self.check), ("--diff", self.diff)) if wanted]
         if self.verbosity:
             arguments.append(f"-{'v' * self.verbosity}")
@@ -186,17 +191,26 @@ def run(command: list[str], *, capture: bool = False, variables: Mapping[str, st
     return exit_code(code), b"".join(output).decode(errors="replace")
 
 
-def _ask(program: str, arguments: list[str], options: AnsibleOptions, *, quiet: bool = False) -> str:
+def _ask(
+    program: str,
+    arguments: list[str],
+    options: AnsibleOptions,
+    *,
+    quiet: bool = False,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """What a program of Ansible prints about the inventory.
 
     :param quiet: do not show what it complains about either.
+    :param variables: of its environment, besides ours.
     :raises CoreError: when Ansible cannot read the inventory.
     """
     command = [str(PROGRAMS / program), *arguments, *options.inventory_arguments()]
     errors = subprocess.DEVNULL if quiet else None
     result = subprocess.run(
-        command, cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True, check=False
-    )
+        command, cwd=REPOSITORY, env={**environment(), **(variables or {})}, stdout=subprocess.PIPE, stderr=errors,
+        text=True, check=False,
+    )  # fmt: skip
     if result.returncode != 0:
         raise CoreError(f"Ansible cannot read the inventory {', '.join(options.inventory) or 'in inventory/'}")
     return result.stdout
@@ -211,6 +225,21 @@ def list_bots(options: AnsibleOptions, pattern: str = "bots", *, quiet: bool = F
     # The first line counts: "  hosts (2):"
     lines = _ask("ansible", [pattern, "--list-hosts"], options, quiet=quiet).splitlines()[1:]
     return [line.strip() for line in lines if line.strip()]
+
+
+def machines_of(pattern: str, options: AnsibleOptions) -> dict[str, list[str]]:
+    """Bots by the machine they are on, both by name; nothing is connected to.
+
+    :param pattern: which of them.
+    :raises CoreError: when Ansible cannot read the inventory, or where a bot's machine is not known.
+    """
+    message = "msg={{ hostvars[inventory_hostname] | clawfactory_machine }}"
+    asked = [pattern, "-m", "ansible.builtin.debug", "-a", message, *options.variable_arguments()]
+    [play] = json.loads(_ask("ansible", asked, options, variables=AS_JSON))["plays"]
+    machines: dict[str, list[str]] = {}
+    for bot, result in sorted(play["tasks"][0]["hosts"].items()) if play["tasks"] else ():
+        machines.setdefault(str(result["msg"]), []).append(bot)
+    return dict(sorted(machines.items()))
 
 
 def variables_of(bot: str, options: AnsibleOptions) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from .parameters import KEY_FILE, Call, absolute, shared
+from .apart import play_apart
+from .parameters import EACH_MACHINE, KEY_FILE, Call, absolute, shared
 from .playing import limit_of, play
 
 app = typer.Typer()
@@ -16,16 +17,20 @@ app = typer.Typer()
 
 @app.command()
 @shared(dry=True)
-def up(call: Call) -> None:
+def up(call: Call, each_machine: EACH_MACHINE = False) -> None:
     """Bring bots up, or bring them to what the inventory says (site.yml)."""
-    play("site.yml", limit_of(call), call)
+    _play("site.yml", call, each_machine)
+
+
+def _play(playbook: str, call: Call, each_machine: bool, module: str = "") -> NoReturn:
+    (play_apart if each_machine else play)(playbook, limit_of(call), call, module=module)
 
 
 def _add_verb(verb: str, summary: str) -> None:
     """Add a command that runs the playbook of the same name on the bots given."""
 
-    def command(call: Call) -> None:
-        play(f"playbooks/{verb}.yml", limit_of(call), call)
+    def command(call: Call, each_machine: EACH_MACHINE = False) -> None:
+        _play(f"playbooks/{verb}.yml", call, each_machine)
 
     app.command(verb, help=summary)(shared()(command))
 
@@ -44,11 +49,12 @@ def lock(
         bool, typer.Option("--machine", help="Cut off the whole machine, but loopback and your own SSH.")
     ] = False,
     snapshot: Annotated[bool, typer.Option("--snapshot", help="Make a snapshot when everything is dead.")] = False,
+    each_machine: EACH_MACHINE = False,
 ) -> None:
     """Kill switch: cut bots off, kill them, and let nothing start them until 'unlock'."""
     scope = "machine" if machine else "bot"
     call = call.with_vars(lockdown_reason=reason, lockdown_scope=scope, lockdown_snapshot=snapshot)
-    play("playbooks/lockdown.yml", limit_of(call), call, module="clawfactory_lock")
+    _play("playbooks/lockdown.yml", call, each_machine, "clawfactory_lock")
 
 
 @app.command()

@@ -56,6 +56,12 @@ KEY_FILE = Annotated[
         help="Private key here, where none is on the machine.",
     ),
 ]
+EACH_MACHINE = Annotated[
+    bool,
+    typer.Option(
+        "--each-machine", help="A run for each machine, all at the same time: a slow one keeps nobody waiting."
+    ),
+]
 SHARED: dict[str, tuple[Any, Any]] = {
     "instances": (_INSTANCES, None),
     "inventory": (

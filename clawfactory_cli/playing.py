@@ -16,8 +16,6 @@ from .output import show_json
 from .parameters import Call, fail
 from .settings import default_bot
 
-#: Have Ansible report as JSON, without a playbook too.
-_AS_JSON = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}
 #: What Ansible adds to a module's result.
 _OF_ANSIBLE = ("action", "invocation", "changed", "failed", "msg", "exception", "ansible_facts")
 
@@ -89,15 +87,23 @@ def play_quietly(command: list[str], module: str = "") -> tuple[int, dict[str, A
 
     :returns: its exit code, and by bot ``state`` (ok, failed, unreachable), ``changed``, ``message`` and ``result``.
     """
-    code, output = ansible.run(command, capture=True, variables=_AS_JSON)
+    code, output = ansible.run(command, capture=True, variables=ansible.AS_JSON)
     try:
-        read = json.loads(output)
+        return code, results_of(output, module)
     except ValueError:
         typer.echo(output, err=True, nl=False)
         if code == 0:
             fail(CoreError("Ansible did not answer with JSON"))
         return code, {}
-    return code, {host: _result(host, counts, read["plays"], module) for host, counts in read["stats"].items()}
+
+
+def results_of(output: str, module: str = "") -> dict[str, Any]:
+    """What :func:`play_quietly` tells of each bot, from what Ansible printed.
+
+    :raises ValueError: that is no JSON.
+    """
+    read = json.loads(output)
+    return {host: _result(host, counts, read["plays"], module) for host, counts in read["stats"].items()}
 
 
 def _result(host: str, counts: Mapping[str, int], plays: list[Mapping[str, Any]], module: str) -> dict[str, Any]:
