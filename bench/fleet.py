@@ -5,9 +5,9 @@
 - ``converge-slope``: what each further bot adds to a warm ``site.yml``, in pings of one bot (``bench/ping.yml``).
 - ``converge-bend``: what a bot adds between the two largest numbers, against what it adds up to there: 1 is a line.
 - ``…-cpu``: the same by processor time, which what else goes on here does not change.
-- ``others-beside-slow``: until a warm ``site.yml`` has told where the last bot of a machine is, while another
-  machine, whose every connection takes 10 s, has a run of its own, against the same with one that is not slow.
-  ``others-in-one-run``: with both machines in one run.
+- ``others-each-machine``: until a warm ``clawfactory up --each-machine`` has told where the last bot of a machine is,
+  beside another machine whose every connection takes 10 s, against the same with one that is not slow.
+  ``others-in-one-run``: without ``--each-machine``, which waits for the slow one.
 
 Seconds, processor seconds and memory (of all processes of a run, shared pages once) for each number go to stderr.
 
@@ -28,7 +28,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -36,7 +35,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from measuring import Measured, alternate, measure
-from playing import ROOT, command, docker, environment, output, play, report
+from playing import ROOT, docker, environment, output, play, report
 
 SIZES, QUICK_SIZES = (1, 5, 20, 50), (1, 5)
 #: No OpenClaw has this version, so that nobody takes the stub for one.
@@ -55,7 +54,7 @@ sleep {delay}
 for last; do :; done
 exec sh -c "$last"
 """
-GOALS = {"converge-slope": 0.5, "converge-bend": 1.2, "others-beside-slow": 1.2, "others-in-one-run": 1.2}
+GOALS = {"converge-slope": 0.5, "converge-bend": 1.2, "others-each-machine": 1.2, "others-in-one-run": 1.2}
 
 
 def names(count: int) -> list[str]:
@@ -132,46 +131,51 @@ def ratios(found: dict[int, dict[str, Measured]], what: str) -> dict[str, float]
     return made
 
 
-def told_last(path: Path, bots: list[str]) -> float:
+def told_last(words: list[str], bots: list[str]) -> float:
     """Seconds until a converge told of the last of these bots where it is."""
     started, waiting, told = time.monotonic(), {*bots}, 0.0
-    with subprocess.Popen(
-        command(path, "site.yml"), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             up = re.search(r"(fleet\d+) is up on", line)
             if up and up[1] in waiting:
                 waiting.remove(up[1])
                 told = time.monotonic() - started
     if process.returncode or waiting:
-        raise SystemExit(f"a converge of {path} failed, or told nothing of {', '.join(sorted(waiting))}")
+        raise SystemExit(f"{' '.join(words)} failed, or told nothing of {', '.join(sorted(waiting))}")
     return told
 
 
 def beside_slow(folder: Path, runs: int) -> dict[str, float]:
-    """The others of a slow machine: in a run beside its own, and in the same."""
+    """The others of a slow machine: in a run beside its own, and in the same as it."""
     for pace, delay in DELAYS.items():
         (folder / pace).write_text(SSH.format(delay=delay))
         (folder / pace).chmod(0o755)
     *near, far = names(NEAR + 1)
 
-    def beside(pace: str) -> float:
-        other = threading.Thread(target=play, args=(inventory(folder, [], far, pace), "site.yml"))
-        other.start()
-        try:
-            return told_last(inventory(folder, near), near)
-        finally:
-            other.join()
+    def up(pace: str, *options: str) -> float:
+        words = [
+            sys.executable,
+            "-m",
+            "clawfactory_cli",
+            "up",
+            "all",
+            "--inventory",
+            str(inventory(folder, near, far, pace)),
+        ]
+        return told_last([*words, *options], near)
+
+    def apart(pace: str) -> float:
+        return up(pace, "--each-machine")
 
     def together(pace: str) -> float:
-        return told_last(inventory(folder, near, far, pace), near)
+        return up(pace)
 
-    work = {(how.__name__, pace): partial(how, pace) for how in (beside, together) for pace in DELAYS}
+    work = {(how.__name__, pace): partial(how, pace) for how in (apart, together) for pace in DELAYS}
     seconds = dict(zip(work, alternate(runs, *work.values()), strict=True))
     for (how, pace), value in seconds.items():
         print(f"seconds others-{how}-{pace} {value:.2f}", file=sys.stderr)
     return {
-        "others-beside-slow": seconds["beside", "slow"] / seconds["beside", "swift"],
+        "others-each-machine": seconds["apart", "slow"] / seconds["apart", "swift"],
         "others-in-one-run": seconds["together", "slow"] / seconds["together", "swift"],
     }
 
