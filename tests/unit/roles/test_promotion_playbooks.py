@@ -138,6 +138,8 @@ class TestFork:
     def test_update_is_proposed_at_the_fork(self, machine, play, variables):
         fork = machine.top / "fork.git"
         main = git(fork, "rev-parse", "main")
+        # Of a run of this test before, if it is tried once more.
+        git(fork, "update-ref", "-d", "refs/heads/proposal/upstream-2026.9.9")
         assert play("update-upstream", "--check", **variables).succeeded().changed
         assert git(fork, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
         run = play("update-upstream", **variables).succeeded()
