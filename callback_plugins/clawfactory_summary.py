@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,7 @@ description:
 """
 
 _MOST = 400
+_FROM_SSH = re.compile(r"^(?:Shared c|C)onnection to \S+ closed\.?\s*$", re.MULTILINE)
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc] # ansible-core has no type information
@@ -84,9 +86,9 @@ def _message(result: Mapping[str, Any]) -> str:
     """The first words of why; of a loop those of the item that failed."""
     items = [item for item in result.get("results", ()) if isinstance(item, Mapping) and item.get("failed")]
     own = (items or [result])[0]
-    # A command that was sent as it is may have had a terminal, which makes one stream of two.
+    # A command that was sent as it is may have had a terminal, which makes one stream of two. The rest is ssh's own.
     lines = str(own.get("stdout") or "").splitlines() if own.get("rc") else []
-    said = own.get("stderr") or "".join(lines[-1:])
+    said = _FROM_SSH.sub("", str(own.get("stderr") or "")).strip() or "".join(lines[-1:])
     parts = (str(part or "") for part in (own.get("msg"), said, own.get("censored")))
     text = " ".join(" ".join(parts).split()) or "see above"
     return text if len(text) <= _MOST else f"{text[:_MOST]}…"

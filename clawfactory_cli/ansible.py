@@ -234,11 +234,15 @@ def machines_of(pattern: str, options: AnsibleOptions) -> dict[str, list[str]]:
     :raises CoreError: when Ansible cannot read the inventory, or where a bot's machine is not known.
     """
     message = "msg={{ hostvars[inventory_hostname] | clawfactory_machine }}"
-    asked = [pattern, "-m", "ansible.builtin.debug", "-a", message, *options.variable_arguments()]
-    [play] = json.loads(_ask("ansible", asked, options, variables=AS_JSON))["plays"]
+    asked = [f"{pattern},&bots", "-m", "ansible.builtin.debug", "-a", message, *options.variable_arguments()]
+    told = _ask("ansible", asked, options, variables={**AS_JSON, "ANSIBLE_VERBOSITY": "0", "ANSIBLE_NO_LOG": "0"})
     machines: dict[str, list[str]] = {}
-    for bot, result in sorted(play["tasks"][0]["hosts"].items()) if play["tasks"] else ():
-        machines.setdefault(str(result["msg"]), []).append(bot)
+    try:
+        [play] = json.loads(told)["plays"]
+        for bot, result in sorted(play["tasks"][0]["hosts"].items()) if play["tasks"] else ():
+            machines.setdefault(str(result["msg"]), []).append(bot)
+    except (ValueError, KeyError) as error:
+        raise CoreError(f"Ansible did not say which machines {pattern} is about: {told[:500]}") from error
     return dict(sorted(machines.items()))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -32,23 +34,26 @@ def play_apart(playbook: str, limit: str, call: Call, *, module: str = "") -> No
     asking = {"--ask-become-pass", "--ask-vault-pass"} & set(call.options.playbook_arguments())
     if asking:
         raise typer.BadParameter(
-            f"every machine's run would ask for a password ({', '.join(sorted(asking))}); put it in a file only you "
-            "can read, named by ANSIBLE_BECOME_PASSWORD_FILE or --vault-password-file",
+            f"every machine's run would ask for a password ({', '.join(sorted(asking))}): put it in a file of yours, "
+            "named by ANSIBLE_BECOME_PASSWORD_FILE or --vault-password-file; if no machine's sudo wants one, "
+            "say --no-ask-become-pass",
             param_hint="--each-machine",
         )
+    # That sudo did not want one just now is no promise.
+    options = replace(call.options, ask_become_pass=False)
     try:
-        machines = ansible.machines_of(limit, call.options)
+        machines = ansible.machines_of(limit, options)
     except CoreError as error:
         fail(error)
     if len(machines) < 2:
         play(playbook, limit, call, module=module)
     commands = {
-        machine: ansible.playbook_command(playbook, ",".join(bots), call.options) for machine, bots in machines.items()
+        machine: ansible.playbook_command(playbook, ",".join(bots), options) for machine, bots in machines.items()
     }
     runs = _Runs(quiet=call.as_json)
     codes = runs.attend(commands)
     if call.as_json:
-        show_json(_merged(runs.output, module))
+        show_json(_merged(runs.output, codes, module))
     else:
         wrong = [machine for machine, code in codes.items() if code != 0]
         typer.echo(f"{len(codes) - len(wrong)} of {len(codes)} machines done{_named(wrong)}", err=True)
@@ -67,13 +72,16 @@ def combined(codes: list[int]) -> int:
     return (2 if any(code & 2 for code in codes) else 0) | (4 if any(code & 4 for code in codes) else 0)
 
 
-def _merged(outputs: Mapping[str, bytes], module: str) -> dict[str, Any]:
+def _merged(outputs: Mapping[str, bytes], codes: dict[str, int], module: str) -> dict[str, Any]:
+    """Results of all bots; a run that told none has failed, whatever its status."""
     merged: dict[str, Any] = {}
-    for machine, output in outputs.items():
+    for machine in codes:
+        output = outputs.get(machine, b"").decode(errors="replace")
         try:
-            merged.update(results_of(output.decode(errors="replace"), module))
+            merged.update(results_of(output, module))
         except ValueError:
-            typer.echo(f"{machine}: {output.decode(errors='replace')}", err=True, nl=False)
+            typer.echo(f"{machine}: Ansible did not answer with JSON\n{output}", err=True)
+            codes[machine] = codes[machine] or 1
     return merged
 
 
@@ -92,18 +100,21 @@ class _Runs:
         self._quiet = quiet
         self._live: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._ended = False
+        self._signal = 0
 
     def attend(self, commands: Mapping[str, list[str]]) -> dict[str, int]:
-        """Run all to their end. :returns: exit status by machine, 99 where Ctrl-C came before its turn."""
+        """Run all to their end. :returns: exit status by machine, 99 where a signal came before its turn."""
 
         def end(number: int, _frame: FrameType | None) -> None:
-            self._ended = True
-            # The terminal sends Ctrl-C to them as well.
-            for process in list(self._live) if number != signal.SIGINT else []:
-                process.send_signal(number)
+            self._signal = number
+            for process in list(self._live):
+                self._hand_on(process)
 
-        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        # What is ignored (nohup) stays so, also for them.
+        heeded = [
+            each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN
+        ]
+        before = {number: signal.signal(number, end) for number in heeded}
         try:
             with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
                 return dict(zip(commands, pool.map(self._run, commands, commands.values()), strict=True))
@@ -111,17 +122,32 @@ class _Runs:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _hand_on(self, process: subprocess.Popen[bytes]) -> None:
+        # The terminal sends Ctrl-C to them as well.
+        if self._signal not in (0, signal.SIGINT):
+            process.send_signal(self._signal)
+
     def _run(self, machine: str, command: list[str]) -> int:
-        if self._ended:
+        """Nothing that goes wrong here may keep another machine's run from its turn."""
+        if self._signal:
             return 99
         environment = {**ansible.environment(), **(ansible.AS_JSON if self._quiet else {})}
+        # Into a pipe, Python would hold back what Ansible says.
+        environment["PYTHONUNBUFFERED"] = "1"
         if is_rich() and not self._quiet:
             environment.setdefault("ANSIBLE_FORCE_COLOR", "1")
-        with subprocess.Popen(
-            command, cwd=ansible.REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=None if self._quiet else subprocess.STDOUT,
-        ) as process:  # fmt: skip
+        try:
+            process = subprocess.Popen(
+                command, cwd=ansible.REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=None if self._quiet else subprocess.STDOUT,
+            )  # fmt: skip
+        except OSError as error:
+            self._show(machine, f"cannot start: {error}\n".encode())
+            return 1
+        with process:
             self._live.add(process)
+            # One that came between the look above and now.
+            self._hand_on(process)
             assert process.stdout is not None  # noqa: S101 - it is a pipe
             if self._quiet:
                 self.output[machine] = process.stdout.read()
@@ -133,5 +159,8 @@ class _Runs:
         return process.returncode
 
     def _show(self, machine: str, line: bytes) -> None:
-        with self._lock:
-            os.write(1, f"{machine} | ".encode() + line.rstrip(b"\n") + b"\n")
+        # Where nobody reads any more, the runs go on.
+        with self._lock, contextlib.suppress(OSError):
+            data = memoryview(f"{machine} | ".encode() + line.rstrip(b"\n") + b"\n")
+            while data:
+                data = data[os.write(2 if self._quiet else 1, data) :]

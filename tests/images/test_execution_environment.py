@@ -33,7 +33,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
         ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "clawfactory-base"],
         capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
-    assert bases, "this engine has no base image: stages broker and e2e make it; run ./clawfactory test e2e images"
+    assert bases, "this engine has no base image: stage broker makes it; run ./clawfactory test broker images"
     context = tmp_path_factory.mktemp("context")
     program = Path(sys.executable).with_name("ansible-builder")
     definition = REPOSITORY / "execution-environment.yml"

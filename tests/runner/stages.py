@@ -58,7 +58,9 @@ def _install(stage: str, packages: list[str], afterwards: str = ":") -> list[Res
     if not packages:
         return []
     names = " ".join(packages)
-    script = f"apt-get -qq update; apt-get -qq install --yes --no-install-recommends {names}; {afterwards}"
+    # Two lanes may want something at the same time.
+    apt = "apt-get -qq -o DPkg::Lock::Timeout=600"
+    script = f"{apt} update; {apt} install --yes --no-install-recommends {names}; {afterwards}"
     command = [*as_root({"DEBIAN_FRONTEND": "noninteractive"}), "sh", "-ec", script]
     finished = stream(command, limit=_INSTALL_LIMIT, variables={"DEBIAN_FRONTEND": "noninteractive"})
     return [single(stage, f"apt-get install {names}", False, finished.seconds)] if finished.exit_code else []

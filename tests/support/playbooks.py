@@ -39,7 +39,7 @@ class PlaybookRun:
 
     @property
     def failures(self) -> dict[str, str]:
-        """Message of the task that failed, with what its command wrote on stderr, or else on stdout, by host."""
+        """Message of the task that failed, with what its command wrote, by host."""
         return {
             host: f"{task}: {result.get('msg') or json.dumps(result)} "
             f"{result.get('stderr') or result.get('stdout') or ''}".rstrip()

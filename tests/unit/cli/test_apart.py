@@ -40,15 +40,22 @@ def inventory(tmp_path: Path) -> Path:
         **root,
     }
     path = tmp_path / "hosts.json"
-    path.write_text(json.dumps({"bots": {"hosts": {"near1": here, "far1": far, "near2": here}}}))
+    # What is no bot is nobody's business, even if nothing is right about it.
+    others = {"hosts": {"printer": {"ansible_host": "{{ no_such_variable }}"}}}
+    path.write_text(json.dumps({"others": others, "bots": {"hosts": {"near1": here, "far1": far, "near2": here}}}))
     return path
 
 
-def start(inventory: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(inventory: Path, *arguments: str, before: tuple[str, ...] = (), **variables: str) -> subprocess.Popen[str]:
+    """:param before: words in front of the command.
+    :param variables: of its environment.
+    """
     command = [sys.executable, "-m", "clawfactory_cli", "start", "all", "--inventory", str(inventory), "--each-machine"]
-    environment = {**os.environ, "CLAWFACTORY_SETTINGS": str(inventory.parent / "settings")}
+    environment = {**os.environ, "CLAWFACTORY_SETTINGS": str(inventory.parent / "settings"), **variables}
+    # As a shell of the operator has it.
+    environment.pop("PYTHONUNBUFFERED", None)
     return subprocess.Popen(
-        [*command, *arguments], cwd=REPOSITORY, env=environment, start_new_session=True,
+        [*before, *command, *arguments], cwd=REPOSITORY, env=environment, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -61,7 +68,7 @@ def test_a_slow_machine_keeps_nobody_waiting_and_every_line_names_its_machine(in
             lines.append(line)
             # The run of this machine has come to its end while the other one has not begun to fail.
             if "once that is corrected" in line:
-                (inventory.parent / "let-go").touch()
+                let_go(inventory)
         errors = process.stderr.read()
     assert process.returncode == ansible.EXIT_BOTH, errors
     assert all(line.startswith(("localhost | ", "192.0.2.1:22 | ")) for line in lines)
@@ -73,7 +80,7 @@ def test_a_slow_machine_keeps_nobody_waiting_and_every_line_names_its_machine(in
 
 
 def test_json_of_all_runs_is_one_document(inventory: Path) -> None:
-    (inventory.parent / "let-go").touch()
+    let_go(inventory)
     with start(inventory, "--json") as process:
         out, _ = process.communicate()
     found = json.loads(out)
@@ -92,6 +99,49 @@ def test_ctrl_c_ends_every_run(inventory: Path) -> None:
     assert "unreachable=1" not in out
     for pid in (inventory.parent / "started").read_text().split():
         wait_for("the end of ssh", lambda pid=pid: not Path("/proc", pid).exists(), 20)
+
+
+def let_go(inventory: Path) -> None:
+    (inventory.parent / "let-go").touch()
+
+
+def test_a_reader_that_goes_away_stops_no_run(inventory: Path) -> None:
+    with start(inventory) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        let_go(inventory)
+        errors = process.stderr.read()
+    assert process.returncode == ansible.EXIT_BOTH
+    assert errors.strip() == "0 of 2 machines done; failed: 192.0.2.1:22, localhost"
+
+
+def test_sigterm_ends_every_run(inventory: Path) -> None:
+    with start(inventory) as process:
+        wait_for("the slow machine", (inventory.parent / "started").exists, 60)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, out
+    assert "UNREACHABLE" not in out
+    let_go(inventory)
+
+
+def test_under_nohup_a_hang_up_ends_nothing(inventory: Path) -> None:
+    with start(inventory, before=("nohup",)) as process:
+        wait_for("the slow machine", (inventory.parent / "started").exists, 60)
+        os.killpg(process.pid, signal.SIGHUP)
+        let_go(inventory)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == ansible.EXIT_BOTH, out
+
+
+def test_a_run_that_does_not_answer_with_json_has_failed(inventory: Path) -> None:
+    let_go(inventory)
+    with start(inventory, "--json", ANSIBLE_VERBOSITY="1") as process:
+        out, errors = process.communicate()
+    assert json.loads(out) == {}
+    assert process.returncode != 0
+    assert "localhost: Ansible did not answer with JSON" in errors
 
 
 @pytest.mark.parametrize("asking", ["--ask-become-pass", "--ask-vault-pass"])
