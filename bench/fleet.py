@@ -69,7 +69,7 @@ def inventory(folder: Path, bots: list[str], far: str = "", pace: str = "slow") 
     """
     hosts: dict[str, dict[str, str]] = {bot: {"ansible_connection": "local"} for bot in bots}
     if far:
-        hosts[far] = {"ansible_host": "192.0.2.1", "ansible_ssh_executable": str(folder / pace)}
+        hosts[far] = {"ansible_host": "192.0.2.1", "ansible_user": "root", "ansible_ssh_executable": str(folder / pace)}
     stub = {"gateway_image_source": "build", "gateway_version": VERSION, "gateway_memory_mb": 1024}
     path = folder / f"hosts-{len(bots)}-{far and pace}.json"
     path.write_text(json.dumps({"bots": {"hosts": hosts, "vars": stub}}))
