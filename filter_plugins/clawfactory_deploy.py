@@ -23,8 +23,10 @@ from clawfactory_core.promotion.ssh import is_ssh, parse_ssh
 _IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 
 
-def context_files(context: list[dict[str, str]]) -> list[tuple[str, Path]]:
+def context_files(context: list[dict[str, str]]) -> list[tuple[str, str]]:
     """Files of a build context as ``(name in the context, path)``, sorted.
+
+    Paths are text: there are hundreds of files, and every bot of a run looks at each of them.
 
     :param context: ``[{"src": file or directory, "dest": name in the context, "." for its top}]``.
     """
@@ -34,15 +36,14 @@ def context_files(context: list[dict[str, str]]) -> list[tuple[str, Path]]:
         if not source.exists():
             raise AnsibleFilterError(f"{source} does not exist")
         if source.is_file():
-            found.append((Path(destination).as_posix(), source))
+            found.append((Path(destination).as_posix(), str(source)))
         for directory, below, files in os.walk(source):
             below[:] = [name for name in below if name not in _IGNORED]
-            # Text, and not paths: there are hundreds of files, and every bot of a run looks at each of them.
             start = os.path.normpath(os.path.join(destination, os.path.relpath(directory, source)))
             for name in files:
                 path = os.path.join(directory, name)
                 if not name.endswith(".pyc") and os.path.isfile(path):
-                    found.append((name if start == "." else f"{start}/{name}", Path(path)))
+                    found.append((name if start == "." else f"{start}/{name}", path))
     return sorted(found)
 
 
@@ -50,7 +51,8 @@ def image_reference(image: Mapping[str, Any], *parts: str) -> str:
     """``name:version-digest`` of an image: the digest covers its files, arguments and everything in ``parts``."""
     total = hashlib.sha256()
     for name, path in context_files(image["context"]):
-        total.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+        with open(path, "rb", buffering=0) as file:
+            total.update(name.encode() + b"\0" + file.read() + b"\0")
     for text in (*(f"{key}={value}" for key, value in sorted(image.get("args", {}).items())), *parts):
         total.update(str(text).encode() + b"\0")
     version = f"{image['version']}-" if image.get("version") else ""
