@@ -7,6 +7,7 @@ import hashlib
 import marshal
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -28,16 +29,26 @@ short_description: Less work for the processes that Ansible forks
 description:
   - Ansible forks a process for every task and host, which forgets all it made. Python's garbage collector would go
     there through everything that was loaded before, and by that copy its memory, page for page.
-  - Each would compile every template that it comes to. What became of those of this project's own files is kept below
-    C(ANSIBLE_HOME), which holds nothing of an inventory.
-  - Within one template, Ansible works out a variable as often as others name it. Here it does so once.
-  - The latter two reach into ansible-core. Where it is made otherwise, they are left out.
+  - Each would compile every template that it comes to. What became of those of this project's playbooks and roles is
+    kept in C(clawfactory-templates) below C(ANSIBLE_HOME), which holds nothing of an inventory.
+  - Within a template of these, Ansible works out a variable again for each variable that names it. Here it does so once
+    until that template is done; a list that one of them alters in place is altered for those after it.
+  - The latter two reach into ansible-core. Only the versions that they were made for get them.
   - Says nothing.
 """
 
 PROJECT = Path(__file__).resolve().parent.parent
-#: Folders of other versions are removed when nothing was added to them for as long; seconds.
+#: Whose private parts are as this plugin knows them.
+KNOWN = "2.19."
+#: Folders of other versions are removed when nobody used them for as long; seconds.
 OLD = 30 * 86400
+
+
+def is_own(path: str | None) -> bool:
+    """Whether a file is of this project's playbooks and roles, and so of nobody's inventory, which may hold secrets."""
+    path = path or ""
+    below = path.startswith((f"{PROJECT}/roles/", f"{PROJECT}/playbooks/"))
+    return below and "/group_vars/" not in path and "/host_vars/" not in path
 
 
 class CompiledTemplates:
@@ -49,14 +60,18 @@ class CompiledTemplates:
     def __init__(self, folder: Path) -> None:
         self._folder, self._code, self._usable = folder, dict[str, CodeType](), False
         try:
-            if not folder.is_dir():
-                folder.mkdir(mode=0o700, parents=True)
+            if not os.path.lexists(folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _remove_old(folder)
             state = folder.lstat()
-            self._usable = folder.is_dir() and state.st_uid == os.geteuid() and not state.st_mode & 0o022
+            self._usable = (
+                stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and not stat.S_IMODE(state.st_mode) & 0o077
+            )
             for path in folder.iterdir() if self._usable else ():
                 if code := _read(path):
                     self._code[path.name] = code
+            if self._usable:
+                os.utime(folder)
         except OSError as error:
             # Of an execution environment the home may be read-only: then each run compiles for itself.
             Display().vv(f"templates are not kept: {error}")
@@ -81,9 +96,11 @@ class CompiledTemplates:
 
 def _read(path: Path) -> CodeType | None:
     """The code in such a file; None for one that was not written to its end."""
-    if path.name.startswith("."):
+    try:
+        content = b"" if path.name.startswith(".") else path.read_bytes()
+    except OSError:
+        # Removed meanwhile, or nothing of ours.
         return None
-    content = path.read_bytes()
     digest, text = content[:32], content[32:]
     if hashlib.sha256(text).digest() != digest:
         return None
@@ -95,13 +112,14 @@ def _read(path: Path) -> CodeType | None:
 def _remove_old(folder: Path) -> None:
     for other in folder.parent.iterdir():
         if other.stat().st_mtime < time.time() - OLD:
-            shutil.rmtree(other)
+            # It may be in use, or gone; the next version tries again.
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def folder_of(home: Path) -> Path:
     """Where they are kept: of other versions and other filters Jinja may make other code."""
     total = hashlib.sha256(f"{ansible_version} {jinja2.__version__} {sys.implementation.cache_tag}".encode())
-    for path in sorted((PROJECT / "filter_plugins").glob("*.py")):
+    for path in sorted((PROJECT / "filter_plugins").glob("clawfactory_*.py")):
         total.update(path.read_bytes())
     return home / "clawfactory-templates" / total.hexdigest()[:16]
 
@@ -116,20 +134,23 @@ def keep_compiled_templates(kept: CompiledTemplates) -> None:
         _TEMPLATE_OVERRIDE_FIELD_NAMES,
         AnsibleEnvironment,
         _TemplateCompileContext,
+        _TemplateConfig,
     )
 
     compile_template = AnsibleEnvironment.compile
-    own = f"{PROJECT}/"
 
     def compile_or_get(self: AnsibleEnvironment, source: Any, *args: Any, **kwargs: Any) -> Any:
-        # A template of an inventory can hold a secret, and what is rendered has no origin.
         origin = Origin.get_tag(source) if isinstance(source, str) and not args and not kwargs else None
-        if origin is None or not (origin.path or "").startswith(own):
+        if origin is None or not is_own(origin.path):
             return compile_template(self, source, *args, **kwargs)
         context = _TemplateCompileContext.current(optional=True)
-        options = [getattr(self, name) for name in _TEMPLATE_OVERRIDE_FIELD_NAMES]
-        asked = repr((str(source), bool(context and context.escape_backslashes), options))
-        key = hashlib.sha256(asked.encode()).hexdigest()
+        options = [
+            bool(context and context.escape_backslashes),
+            _TemplateConfig.allow_embedded_templates,
+            _TemplateConfig.jinja_extensions,
+            *(getattr(self, name) for name in _TEMPLATE_OVERRIDE_FIELD_NAMES),
+        ]
+        key = hashlib.sha256(repr((str(source), options)).encode()).hexdigest()
         code = kept.get(key)
         if code is None:
             code = compile_template(self, source)
@@ -142,30 +163,35 @@ def keep_compiled_templates(kept: CompiledTemplates) -> None:
 
 
 def render_variables_once() -> None:
-    """Have Ansible keep what it worked out of a variable until the outermost template is done.
+    """Have Ansible keep what it worked out of a variable until the outermost template is done, where that is our own.
 
     :raises ImportError: this ansible-core is made otherwise.
     """
+    from ansible._internal._datatag._tags import Origin
     from ansible._internal._templating import _jinja_bits
     from ansible._internal._templating._utils import TemplateContext
 
     layers_of = _jinja_bits._flatten_and_lazify_vars
 
     def layers_kept(variables: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        context = TemplateContext.current(optional=True)
-        # Only what all templates are given, and not the variables of a loop, which are others at every turn.
-        if not variables or context is None or variables is not context.templar.available_variables:
+        context = outermost = TemplateContext.current(optional=True)
+        while outermost and outermost._parent_ctx:
+            outermost = outermost._parent_ctx
+        # Those that the outermost template was given, and not a loop's within it or another host's. A lookup has an
+        # engine of its own for the same ones; one that takes what is undefined for something else is left alone.
+        shared = (
+            outermost is not None
+            and variables is outermost.templar.available_variables
+            and context.templar.marker_behavior is outermost.templar.marker_behavior
+            and (origin := Origin.get_tag(outermost.template_value)) is not None
+            and is_own(origin.path)
+        )
+        if not shared:
             yield from layers_of(variables)
             return
-        templar = context.templar
-        while context._parent_ctx:
-            context = context._parent_ctx
-        # With the objects themselves: an id is given to the next once its object is gone.
-        kept = context.__dict__.setdefault("_clawfactory_layers", {})
-        key = (id(variables), id(templar))
-        if key not in kept:
-            kept[key] = ([*layers_of(variables)], variables, templar)
-        yield from kept[key][0]
+        if not hasattr(outermost, "clawfactory_layers"):
+            outermost.clawfactory_layers = [*layers_of(variables)]
+        yield from outermost.clawfactory_layers
 
     _jinja_bits._flatten_and_lazify_vars = layers_kept
 
@@ -180,11 +206,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # ansible-core has no 
 
     def __init__(self) -> None:
         super().__init__()
-        try:
+        if ansible_version.startswith(KNOWN):
             keep_compiled_templates(CompiledTemplates(folder_of(Path(constants.ANSIBLE_HOME))))
             render_variables_once()
-        except (ImportError, AttributeError) as error:
-            Display().vv(f"clawfactory_forks does less with this ansible-core: {error}")
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         """Inventory, playbook and roles are loaded by now, and stay until the end (https://docs.python.org/3/library/gc.html#gc.freeze)."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import marshal
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -17,42 +18,15 @@ from ansible._internal._templating._jinja_bits import AnsibleEnvironment
 
 from tests.support.playbooks import REPOSITORY, PlaybookRun, ansible_playbook
 
-sys.path.insert(0, str(REPOSITORY / "callback_plugins"))
+PLUGINS = REPOSITORY / "callback_plugins"
+sys.path.insert(0, str(PLUGINS))
 
-from clawfactory_forks import OLD, CompiledTemplates, folder_of
+import clawfactory_forks  # noqa: E402 - plugins are not a package
+from clawfactory_forks import OLD, CompiledTemplates, folder_of, is_own  # noqa: E402 - plugins are not a package
 
 CODE = compile("1 + 1", "<template>", "eval")
 KEY = "0" * 64
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where Ansible keeps its things."""
-    monkeypatch.setenv("ANSIBLE_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-def play(tmp_path: Path, *tasks: dict[str, Any], variables: dict[str, Any] | None = None) -> list[Any]:
-    """What each task of a playbook said, one per item for a loop; the playbook is none of this project's."""
-    inventory, playbook = tmp_path / "hosts.json", tmp_path / "play.yml"
-    inventory.write_text(
-        json.dumps({"bots": {"hosts": {"bot1": {"ansible_connection": "local"}}, "vars": variables or {}}})
-    )
-    playbook.write_text(json.dumps([{"hosts": "bots", "gather_facts": False, "tasks": tasks}]))
-    done = ansible_playbook(str(playbook), inventory).succeeded()
-    results = [task["hosts"]["bot1"] for task in done.report["plays"][0]["tasks"]]
-    return [
-        [one["msg"] for one in result["results"]] if "results" in result else result.get("msg") for result in results
-    ]
-
-
-def refused(tmp_path: Path) -> PlaybookRun:
-    """A run whose message is a template of this project."""
-    inventory = tmp_path / "hosts.json"
-    inventory.write_text(json.dumps({"all": {"hosts": {"other": {"ansible_connection": "local"}}}}))
-    done = ansible_playbook("site.yml", inventory, "--limit", "other")
-    assert done.returncode == 2
-    return done
+GREET = {"debug": {"msg": "greetings {{ 1 }}"}}
 
 
 def kept(code: CodeType) -> bytes:
@@ -60,63 +34,137 @@ def kept(code: CodeType) -> bytes:
     return hashlib.sha256(text).digest() + text
 
 
-def test_most_of_what_is_loaded_is_out_of_the_collector_s_reach(tmp_path: Path) -> None:
-    (tmp_path / "filter_plugins").mkdir()
+class Project:
+    """A checkout with one playbook, and an inventory in its place.
+
+    :param top: also where Ansible keeps its things.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.folder = top / "home" / "clawfactory-templates"
+        for name in ("callback_plugins", "playbooks", "inventory/host_vars", "filter_plugins"):
+            (top / name).mkdir(parents=True)
+        shutil.copy(PLUGINS / "clawfactory_forks.py", top / "callback_plugins")
+        self.inventory(bot1={})
+
+    def inventory(self, **hosts: dict[str, Any]) -> None:
+        """Variables of hosts."""
+        local = {name: {"ansible_connection": "local", **variables} for name, variables in hosts.items()}
+        (self.top / "inventory" / "hosts.json").write_text(json.dumps({"all": {"hosts": local}}))
+
+    def run(self, *tasks: dict[str, Any], variables: dict[str, Any] | None = None) -> PlaybookRun:
+        """Play tasks with variables of the play."""
+        play = {"hosts": "all", "gather_facts": False, "vars": variables or {}, "tasks": tasks}
+        (self.top / "playbooks" / "play.yml").write_text(json.dumps([play]))
+        done = ansible_playbook(f"{self.top}/playbooks/play.yml", self.top / "inventory")
+        # Ansible goes on without a callback that fails.
+        assert "callback" not in done.stderr
+        return done.succeeded()
+
+    def said(self, *tasks: dict[str, Any], variables: dict[str, Any] | None = None) -> list[Any]:
+        """What each task said on bot1, one per item for a loop."""
+        done = self.run(*tasks, variables=variables)
+        results = [task["hosts"]["bot1"] for task in done.report["plays"][0]["tasks"]]
+        return [
+            [one["msg"] for one in result["results"]] if "results" in result else result.get("msg")
+            for result in results
+        ]
+
+    def files(self) -> list[Path]:
+        """Of the templates that are kept."""
+        return sorted(self.folder.glob("*/*"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("ANSIBLE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ANSIBLE_CALLBACK_PLUGINS", f"{tmp_path}/callback_plugins:{PLUGINS}")
+    return Project(tmp_path)
+
+
+def test_most_of_what_is_loaded_is_out_of_the_collector_s_reach(project: Project) -> None:
+    (project.top / "playbooks" / "filter_plugins").mkdir()
     # Of a filter, because that is worked out in the process of the task.
-    (tmp_path / "filter_plugins" / "frozen.py").write_text(
+    (project.top / "playbooks" / "filter_plugins" / "frozen.py").write_text(
         "import gc\nclass FilterModule:\n    def filters(self):\n"
         "        return {'frozen_objects': lambda _: gc.get_freeze_count()}\n"
     )
-    [found] = play(tmp_path, {"debug": {"msg": "{{ 0 | frozen_objects }}"}})
+    [found] = project.said({"debug": {"msg": "{{ 0 | frozen_objects }}"}})
     assert found > 50_000
 
 
 class TestCompiledTemplates:
-    def test_of_this_project_are_taken_from_where_they_are_kept(self, tmp_path: Path, home: Path) -> None:
-        assert "is not in the inventory group" in refused(tmp_path).failures["other"]
-        [path] = [path for path in folder_of(home).iterdir() if b"is not in the inventory group" in path.read_bytes()]
+    def test_are_taken_from_where_they_are_kept(self, project: Project) -> None:
+        assert project.said(GREET) == ["greetings 1"]
+        [path] = project.files()
         path.write_bytes(kept(AnsibleEnvironment().compile("from where it is kept")))
-        assert "from where it is kept" in refused(tmp_path).failures["other"]
+        assert project.said(GREET) == ["from where it is kept"]
 
-    def test_of_an_inventory_or_another_playbook_are_not_kept(self, tmp_path: Path, home: Path) -> None:
-        said = play(tmp_path, {"debug": {"msg": "a-secret {{ other }}"}}, variables={"other": "b-secret {{ 1 }}"})
-        assert said == ["a-secret b-secret 1"]
-        assert list(folder_of(home).iterdir()) == []
+    def test_of_this_checkout_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ANSIBLE_HOME", str(tmp_path / "home"))
+        (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"other": {}}}}))
+        done = ansible_playbook("site.yml", tmp_path / "hosts.json", "--limit", "other")
+        assert "is not in the inventory group" in done.failures["other"]
+        files = folder_of(tmp_path / "home").iterdir()
+        assert any(b"is not in the inventory group" in path.read_bytes() for path in files)
 
-    def test_altered_ones_are_compiled_again(self, tmp_path: Path, home: Path) -> None:
-        refused(tmp_path)
-        swapped = kept(AnsibleEnvironment().compile("swapped"))
-        for number, path in enumerate(sorted(folder_of(home).iterdir())):
-            path.write_bytes([swapped[:-1], b"", bytes(len(swapped)), bytes(32) + swapped[32:]][number % 4])
-        assert "is not in the inventory group" in refused(tmp_path).failures["other"]
-        assert all(path.read_bytes() != swapped for path in folder_of(home).iterdir())
+    @pytest.mark.parametrize("where", ["inventory/host_vars/bot1.yml", "playbooks/host_vars/bot1.yml"])
+    def test_of_an_inventory_in_the_checkout_are_not_kept(self, project: Project, where: str) -> None:
+        (project.top / where).parent.mkdir(exist_ok=True)
+        (project.top / where).write_text(json.dumps({"key": "a-secret {{ 1 }}"}))
+        assert project.said({"debug": {"msg": "its {{ key }}"}}) == ["its a-secret 1"]
+        [path] = project.files()
+        assert b"a-secret" not in path.read_bytes()
 
-    def test_a_home_that_cannot_be_written_changes_nothing(self, tmp_path: Path, home: Path) -> None:
-        home.mkdir()
-        (home / "clawfactory-templates").write_text("no folder")
-        assert "is not in the inventory group" in refused(tmp_path).failures["other"]
+    def test_of_another_playbook_are_not_kept(self, project: Project, tmp_path: Path) -> None:
+        (tmp_path / "own.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [GREET]}]))
+        ansible_playbook(f"{tmp_path}/own.yml", project.top / "inventory").succeeded()
+        assert project.files() == []
 
-    @pytest.mark.parametrize("mode", [0o770, 0o707, 0o722])
-    def test_a_folder_that_others_can_write_is_not_used(self, tmp_path: Path, mode: int) -> None:
-        (tmp_path / "kept").mkdir()
-        (tmp_path / "kept" / KEY).write_bytes(kept(CODE))
+    @pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "other digest"])
+    def test_damaged_ones_are_compiled_again(self, project: Project, damage: str) -> None:
+        assert project.said(GREET) == ["greetings 1"]
+        [path] = project.files()
+        good, other = path.read_bytes(), kept(AnsibleEnvironment().compile("other"))
+        damaged = {"cut": other[:-1], "empty": b"", "zeros": bytes(len(other)), "other digest": good[:32] + other[32:]}
+        path.write_bytes(damaged[damage])
+        assert project.said(GREET) == ["greetings 1"]
+        assert path.read_bytes() == good
+
+    def test_a_home_that_cannot_be_written_changes_nothing(self, project: Project) -> None:
+        project.folder.parent.mkdir()
+        project.folder.write_text("no folder")
+        assert project.said(GREET) == ["greetings 1"]
+
+    @pytest.mark.parametrize("mode", [0o770, 0o707, 0o722, 0o755])
+    def test_a_folder_that_is_not_one_user_s_alone_is_not_used(self, tmp_path: Path, mode: int) -> None:
+        CompiledTemplates(tmp_path / "kept").keep(KEY, CODE)
         assert CompiledTemplates(tmp_path / "kept").get(KEY) == CODE
         (tmp_path / "kept").chmod(mode)
         assert CompiledTemplates(tmp_path / "kept").get(KEY) is None
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder away")
     def test_a_folder_of_somebody_else_is_not_used(self, tmp_path: Path) -> None:
-        (tmp_path / "kept").mkdir()
-        (tmp_path / "kept" / KEY).write_bytes(kept(CODE))
+        CompiledTemplates(tmp_path / "kept").keep(KEY, CODE)
         os.chown(tmp_path / "kept", 4711, 4711)
         assert CompiledTemplates(tmp_path / "kept").get(KEY) is None
 
-    def test_a_link_to_a_folder_is_not_used(self, tmp_path: Path) -> None:
-        (tmp_path / "kept").mkdir()
-        (tmp_path / "kept" / KEY).write_bytes(kept(CODE))
+    def test_a_link_to_a_folder_is_not_used(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        CompiledTemplates(tmp_path / "kept").keep(KEY, CODE)
         (tmp_path / "link").symlink_to(tmp_path / "kept")
+        # A link has every right here, and elsewhere those of a folder.
+        monkeypatch.setattr(clawfactory_forks.stat, "S_IMODE", lambda mode: 0o700)
+        assert CompiledTemplates(tmp_path / "kept").get(KEY) == CODE
         assert CompiledTemplates(tmp_path / "link").get(KEY) is None
 
-    def test_keeps_for_the_next_run_and_leaves_nothing_unfinished(self, tmp_path: Path) -> None:
+    def test_what_else_lies_there_is_passed_over(self, tmp_path: Path) -> None:
+        CompiledTemplates(tmp_path / "kept").keep(KEY, CODE)
+        (tmp_path / "kept" / "folder").mkdir()
+        (tmp_path / "kept" / "link").symlink_to("nowhere")
+        assert CompiledTemplates(tmp_path / "kept").get(KEY) == CODE
+
+    def test_are_kept_for_the_next_run_and_nothing_is_left_unfinished(self, tmp_path: Path) -> None:
         templates = CompiledTemplates(tmp_path / "kept")
         templates.keep(KEY, CODE)
         assert templates.get(KEY) == CODE
@@ -124,49 +172,69 @@ class TestCompiledTemplates:
         assert [path.name for path in (tmp_path / "kept").iterdir()] == [KEY]
         assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o700
 
-    def test_a_new_version_removes_those_that_nobody_added_to_for_long(self, tmp_path: Path) -> None:
-        for name, age in (("old", OLD + 60), ("recent", OLD - 60)):
+    def test_a_new_version_removes_those_that_nobody_used_for_long(self, tmp_path: Path) -> None:
+        for name, age in (("old", OLD + 60), ("recent", OLD - 60), ("used", OLD + 60)):
             CompiledTemplates(tmp_path / name).keep(KEY, CODE)
             os.utime(tmp_path / name, (time.time() - age,) * 2)
-        CompiledTemplates(tmp_path / "new")
-        assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["new", "recent"]
+        (tmp_path / "a file").write_text("of somebody")
+        os.utime(tmp_path / "a file", (0, 0))
+        CompiledTemplates(tmp_path / "used")
+        assert CompiledTemplates(tmp_path / "new").get(KEY) is None
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "new", "recent", "used"]
+
+    def test_only_playbooks_and_roles_are_the_project_s_own(self) -> None:
+        assert is_own(f"{REPOSITORY}/roles/host/vars/main.yml")
+        assert is_own(f"{REPOSITORY}/playbooks/deploy.yml")
+        for path in (None, "", f"{REPOSITORY}/inventory/hosts.yml", f"{REPOSITORY}/rolesque/x.yml", "/etc/roles/x.yml",
+                     f"{REPOSITORY}/playbooks/group_vars/all.yml"):  # fmt: skip
+            assert not is_own(path)
 
 
 class TestVariables:
-    def test_are_rendered_once_in_a_template_and_again_in_the_next(self, tmp_path: Path) -> None:
+    def test_are_rendered_once_in_a_template_and_again_in_the_next(self, project: Project) -> None:
         variables = {
-            "counted": f"{{{{ lookup('pipe', 'echo x >> {tmp_path}/count; wc -l < {tmp_path}/count') }}}}",
+            "counted": f"{{{{ lookup('pipe', 'echo x >> {project.top}/n; wc -l < {project.top}/n') }}}}",
             "other": "{{ counted }}",
-            "another": "{{ counted }} {{ other }}",
+            "another": "{{ counted }} {{ other }} {{ lookup('vars', 'other') }}",
         }
         task = {"debug": {"msg": "{{ counted }} {{ other }} {{ another }}"}}
-        assert play(tmp_path, task, task, variables=variables) == ["1 1 1 1", "2 2 2 2"]
+        assert project.said(task, task, variables=variables) == ["1 1 1 1 1", "2 2 2 2 2"]
 
-    def test_of_a_loop_are_those_of_each_turn(self, tmp_path: Path) -> None:
+    def test_in_a_template_of_an_inventory_are_rendered_as_ansible_does(self, project: Project) -> None:
+        counted = f"{{{{ lookup('pipe', 'echo x >> {project.top}/n; wc -l < {project.top}/n') }}}}"
+        (project.top / "own.yml").write_text(
+            json.dumps([{"hosts": "all", "gather_facts": False, "vars": {"counted": counted, "other": "{{ counted }}"},
+                         "tasks": [{"debug": {"msg": "{{ counted }} {{ other }}"}}]}])
+        )  # fmt: skip
+        [play] = ansible_playbook(f"{project.top}/own.yml", project.top / "inventory").succeeded().report["plays"]
+        assert play["tasks"][0]["hosts"]["bot1"]["msg"] == "1 2"
+
+    def test_of_a_loop_are_those_of_each_turn(self, project: Project) -> None:
         variables = {"of_item": "{{ item }}", "other": "{{ of_item }}"}
         task = {"debug": {"msg": "{{ of_item }} {{ other }}"}, "loop": [1, 2]}
-        assert play(tmp_path, task, variables=variables) == [["1 1", "2 2"]]
+        assert project.said(task, variables=variables) == [["1 1", "2 2"]]
 
-    def test_of_a_fact_are_those_that_were_set_last(self, tmp_path: Path) -> None:
+    def test_of_a_fact_are_those_that_were_set_last(self, project: Project) -> None:
         said = {"debug": {"msg": "{{ fact }} {{ other }}"}}
         tasks = [{"set_fact": {"fact": "one"}}, said, {"set_fact": {"fact": "two"}}, said]
-        assert play(tmp_path, *tasks, variables={"other": "{{ fact }}"})[1::2] == ["one one", "two two"]
+        assert project.said(*tasks, variables={"other": "{{ fact }}"})[1::2] == ["one one", "two two"]
 
-    def test_given_to_another_template_are_those_of_that_one(self, tmp_path: Path) -> None:
-        (tmp_path / "inner.j2").write_text("{{ number }} {{ other }}")
-        inner = f"lookup('template', '{tmp_path}/inner.j2', template_vars={{'number': n}})"
+    def test_given_to_another_template_are_those_of_that_one(self, project: Project) -> None:
+        (project.top / "inner.j2").write_text("{{ number }} {{ other }}")
+        inner = f"lookup('template', '{project.top}/inner.j2', template_vars={{'number': n}})"
         task = {"debug": {"msg": f"{{{{ other }}}}{{% for n in [1, 2] %}}, {{{{ {inner} }}}}{{% endfor %}}"}}
-        assert play(tmp_path, task, variables={"number": 0, "other": "{{ number }}"}) == ["0, 1 1, 2 2"]
+        assert project.said(task, variables={"number": 0, "other": "{{ number }}"}) == ["0, 1 1, 2 2"]
 
-    def test_of_another_host_are_that_host_s(self, tmp_path: Path) -> None:
-        inventory, playbook = tmp_path / "hosts.json", tmp_path / "play.yml"
-        inventory.write_text(
-            json.dumps({"all": {"hosts": {"a": {"own": 1}, "b": {"own": 2}}, "vars": {"other": "{{ own }}"}}})
-        )
+    def test_of_another_host_are_that_host_s(self, project: Project) -> None:
+        project.inventory(a={"own": 1, "other": "{{ own }}"}, b={"own": 2, "other": "{{ own }}"})
         message = "{{ other }} {{ hostvars['a'].other }} {{ hostvars['b'].other }}"
-        playbook.write_text(
-            json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [{"debug": {"msg": message}}]}])
-        )
-        [play_] = ansible_playbook(str(playbook), inventory).succeeded().report["plays"]
-        said = {host: result["msg"] for host, result in play_["tasks"][0]["hosts"].items()}
-        assert said == {"a": "1 1 2", "b": "2 1 2"}
+        [play] = project.run({"debug": {"msg": message}}).report["plays"]
+        assert {host: result["msg"] for host, result in play["tasks"][0]["hosts"].items()} == {
+            "a": "1 1 2",
+            "b": "2 1 2",
+        }
+
+    def test_that_are_undefined_stay_so(self, project: Project) -> None:
+        variables = {"broken": "{{ nowhere }}", "saved": "{{ broken | default('saved') }}"}
+        task = {"debug": {"msg": "{{ saved }} {{ broken | default('again') }} {{ broken is defined }}"}}
+        assert project.said(task, variables=variables) == ["saved again False"]

@@ -66,3 +66,17 @@ def test_problems_of_every_part_are_refused():
     assert known == PARTS - {"host", "remote_access"}
     assert task["when"] == "__problems | length > 0"
     assert set(task["vars"]["__problems"].split()) - {"{{", "+", "}}"} == {f"__{role}_problems" for role in known}
+
+
+def test_what_it_takes_to_change_a_bot_is_asked_wherever_some_of_it_is_needed():
+    """The outer condition is all that a bot that is as wanted comes to."""
+
+    def alternatives(task: dict[str, Any]) -> set[str]:
+        return set(" ".join(task["when"].split()).split(" or "))
+
+    (outer,) = (task for task in PREPARE if "means.yml" in str(task))
+    implied = {f"not {condition}".replace("not not ", "") for condition in conditions("bot_is_current")}
+    inner = load("playbooks/tasks/means.yml")
+    assert len(inner) == 3
+    for task in inner:
+        assert alternatives(task) <= alternatives(outer) | implied
