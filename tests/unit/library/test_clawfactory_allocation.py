@@ -43,6 +43,28 @@ def test_drift_is_repaired(run_module, root):
     assert not run_module(MODULE, root=str(root), bot="bot1")["changed"]
 
 
+DISK = {"limit_bytes": 1 << 30, "min_free_bytes": 1 << 20, "container": "clawfactory-bot1-gateway"}
+
+
+def test_disk_limit_comes_with_the_directories(run_module, root):
+    looked = run_module(MODULE, check=True, root=str(root), bot="bot1", disk=DISK)
+    assert '"limit_bytes": 1073741824' in looked["diff"][-1]["after"] and not root.exists()
+    assert run_module(MODULE, root=str(root), bot="bot1", disk=DISK)["changed"]
+    written = json.loads((root / "disk" / "bot1.json").read_text())
+    assert {name: written[name] for name in DISK} == DISK
+    assert written["path"] == str(root / "bot_repos" / "bot1" / "state")
+    assert not run_module(MODULE, root=str(root), bot="bot1", disk=DISK)["changed"]
+    changed = run_module(MODULE, root=str(root), bot="bot1", disk={**DISK, "limit_bytes": 2 << 30})
+    assert changed["changed"] and len(changed["diff"]) == 1
+    assert json.loads((root / "disk" / "bot1.json").read_text())["limit_bytes"] == 2 << 30
+
+
+def test_disk_limit_that_makes_no_sense_is_refused_before_anything_changes(run_module, root):
+    result = run_module(MODULE, root=str(root), bot="bot1", disk={**DISK, "limit_bytes": 0})
+    assert result["failed"] and "limit" in result["msg"]
+    assert not root.exists()
+
+
 def test_port_in_use_by_a_process_is_refused_before_anything_changes(run_module, root, monkeypatch):
     monkeypatch.undo()
     with socket.create_server(("127.0.0.1", 0)) as server:
