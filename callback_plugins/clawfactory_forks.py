@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import marshal
@@ -40,15 +41,24 @@ description:
 PROJECT = Path(__file__).resolve().parent.parent
 #: Whose private parts are as this plugin knows them.
 KNOWN = "2.19."
+#: What an encrypted file begins with.
+VAULT = b"$ANSIBLE_VAULT"
 #: Folders of other versions are removed when nobody used them for as long; seconds.
 OLD = 30 * 86400
 
 
+@functools.cache
 def is_own(path: str | None) -> bool:
-    """Whether a file is of this project's playbooks and roles, and so of nobody's inventory, which may hold secrets."""
-    path = path or ""
-    below = path.startswith((f"{PROJECT}/roles/", f"{PROJECT}/playbooks/"))
-    return below and "/group_vars/" not in path and "/host_vars/" not in path
+    """Whether a file is of this project's playbooks and roles, and no vault: what is not may hold secrets."""
+    if path is None or not path.startswith((f"{PROJECT}/roles/", f"{PROJECT}/playbooks/")):
+        return False
+    if "/group_vars/" in path or "/host_vars/" in path:
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(VAULT)) != VAULT
+    except OSError:
+        return False
 
 
 class CompiledTemplates:

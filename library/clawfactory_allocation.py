@@ -70,6 +70,10 @@ allocation:
   description: Everything that follows from the slot.
   returned: when I(state=present)
   type: dict
+disk_limited:
+  description: Whether O(disk) is set; if it could not be, M(clawfactory_quota) has to.
+  returned: when I(state=present)
+  type: bool
 """
 
 from pathlib import Path
@@ -112,7 +116,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
         result = absent(module) if module.params["state"] == "absent" else present(module)
-    except (CoreError, OSError) as error:
+    except CoreError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 
@@ -145,15 +149,22 @@ def present(module: AnsibleModule) -> dict[str, object]:
         settled = settle_restore(request.root, request.bot)
     if not module.check_mode and (slot.changed or files.changed or settled):
         slot, files = apply_layout(request)
+    limited = disk is not None
     if disk and not module.check_mode:
-        # Of the state as it is by now.
-        disk = plan_limit(request, slot, options["disk"])
-        if disk.changed:
-            apply_disk(request.root / "disk", disk)
+        try:
+            # Of the state as it is by now.
+            disk = plan_limit(request, slot, options["disk"])
+            if disk.changed:
+                apply_disk(request.root / "disk", disk)
+        except (CoreError, OSError):
+            # clawfactory_quota tries again and says why. A run that ended here would leave the firewall written, but
+            # not loaded.
+            limited = False
     diff = [{"before": slot.before or {}, "after": slot.entry}] if slot.changed else []
     return {
         "changed": slot.changed or files.changed or settled or bool(disk and disk.changed),
         "allocation": slot.description,
+        "disk_limited": limited,
         "diff": [*diff, *files.diff(), *([disk.diff()] if disk and disk.changed else [])],
     }
 

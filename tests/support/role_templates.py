@@ -38,20 +38,17 @@ def templar(role: str, variables: dict[str, Any]) -> Templar:
 
 def squid(**variables: Any) -> list[str]:
     """Lines of ``squid.conf``."""
-    text = (ROLES / "egress" / "templates" / "squid.conf.j2").read_text()
-    header, body = text.split("\n", 1)
-    assert header == "#jinja2: trim_blocks: True, lstrip_blocks: True"
-    return _render("egress", body, variables).splitlines()
+    return _render("egress", "squid.conf.j2", variables).splitlines()
 
 
 def nginx(**variables: Any) -> str:
     """``nginx.conf`` of the bot's proxy."""
-    return _render("proxy", (ROLES / "proxy" / "templates" / "nginx.conf.j2").read_text(), variables)
+    return _render("proxy", "nginx.conf.j2", variables)
 
 
-def _render(role: str, text: str, variables: dict[str, Any]) -> str:
-    overrides = {"trim_blocks": True, "lstrip_blocks": True}
-    return templar(role, variables).copy_with_new_env().template(trust_as_template(text), overrides=overrides)
+def _render(role: str, name: str, variables: dict[str, Any]) -> str:
+    text = (ROLES / role / "templates" / name).read_text()
+    return templar(role, variables).copy_with_new_env().template(trust_as_template(text), escape_backslashes=False)
 
 
 def problems(role: str, **variables: Any) -> list[str]:

@@ -59,6 +59,22 @@ def test_disk_limit_comes_with_the_directories(run_module, root):
     assert json.loads((root / "disk" / "bot1.json").read_text())["limit_bytes"] == 2 << 30
 
 
+def test_disk_limit_that_cannot_be_set_is_left_to_its_module(run_module, root, monkeypatch):
+    """A run that ended here would leave the firewall written and not loaded."""
+    assert run_module(MODULE, root=str(root), bot="bot2")["disk_limited"] is False
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("library.clawfactory_allocation.apply_disk", full)
+    result = run_module(MODULE, root=str(root), bot="bot1", disk=DISK)
+    assert not result.get("failed") and result["disk_limited"] is False
+    assert (root / "run" / "bot1").is_dir()
+    monkeypatch.undo()
+    monkeypatch.setattr("library.clawfactory_allocation.listening_ports", dict)
+    assert run_module(MODULE, root=str(root), bot="bot1", disk=DISK)["disk_limited"] is True
+
+
 def test_disk_limit_that_makes_no_sense_is_refused_before_anything_changes(run_module, root):
     result = run_module(MODULE, root=str(root), bot="bot1", disk={**DISK, "limit_bytes": 0})
     assert result["failed"] and "limit" in result["msg"]
