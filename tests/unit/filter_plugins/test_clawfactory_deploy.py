@@ -37,7 +37,7 @@ def place(bot: str, mates: list[str], machine: dict | None = None, **variables: 
 def test_context_lists_files_under_their_names(context):
     found = deploy.context_files(context)
     assert [name for name, _ in found] == ["Dockerfile", "app/requirements.lock", "bin/start"]
-    assert all(path.is_file() for _, path in found)
+    assert all(Path(path).is_file() for _, path in found)
 
 
 def test_absent_context_is_named(tmp_path):
