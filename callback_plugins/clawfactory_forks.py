@@ -121,7 +121,7 @@ def _read(path: Path) -> CodeType | None:
 
 def _remove_old(folder: Path) -> None:
     for other in folder.parent.iterdir():
-        if other.stat().st_mtime < time.time() - OLD:
+        if other.lstat().st_mtime < time.time() - OLD:
             # It may be in use, or gone; the next version tries again.
             shutil.rmtree(other, ignore_errors=True)
 

@@ -192,10 +192,12 @@ class TestCompiledTemplates:
             CompiledTemplates(tmp_path / name).keep(KEY, CODE)
             os.utime(tmp_path / name, (time.time() - age,) * 2)
         (tmp_path / "a file").write_text("of somebody")
+        (tmp_path / "a link").symlink_to("nowhere")
         os.utime(tmp_path / "a file", (0, 0))
         CompiledTemplates(tmp_path / "used")
-        assert CompiledTemplates(tmp_path / "new").get(KEY) is None
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "new", "recent", "used"]
+        CompiledTemplates(tmp_path / "new").keep(KEY, CODE)
+        assert CompiledTemplates(tmp_path / "new").get(KEY) == CODE
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "a link", "new", "recent", "used"]
 
     def test_only_playbooks_and_roles_are_the_project_s_own(self) -> None:
         assert is_own(f"{REPOSITORY}/roles/host/vars/main.yml")
